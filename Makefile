@@ -1,0 +1,87 @@
+# make            the module for the nginx that is installed
+# make test       the tests; installs what they need
+# make run        nginx with the module, a backend and a stand-in API
+
+NGINX       = /usr/sbin/nginx
+NGINX_SRC   = /usr/share/nginx/src
+BUILD       = build
+
+CC          = cc
+WARNINGS    = -Wall -Wextra -Werror
+CFLAGS      = -g -O2
+
+MODULE      = $(BUILD)/ngx_http_quickblox_module.so
+SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
+UNITS       = $(BUILD)/unit/message_test $(BUILD)/unit/table_test
+INCLUDES    = $(addprefix -I $(NGINX_SRC)/src/, core event event/modules \
+              os/unix http http/modules) -I $(BUILD)/nginx \
+              -I ngx_http_quickblox_module
+
+# what a fresh Debian lacks
+
+BUILD_DEPS  = gcc make nginx nginx-dev libcjson-dev libssl-dev \
+              libpcre2-dev zlib1g-dev
+RUN_DEPS    = libmojolicious-perl libio-socket-ssl-perl openssl curl
+TEST_DEPS   = $(RUN_DEPS) perl nghttp2-client faketime
+
+PROVE       = prove -j4 --timer
+
+
+all: $(MODULE)
+
+$(MODULE): $(BUILD)/nginx/Makefile $(SOURCES)
+	$(MAKE) -s -f $(CURDIR)/$(BUILD)/nginx/Makefile -C $(NGINX_SRC) modules
+	cp $(BUILD)/nginx/ngx_http_quickblox_module.so $@
+
+# an nginx source tree has no conf_flags; Debian's nginx-dev has
+
+$(BUILD)/nginx/Makefile: config $(BUILD)/.build-deps
+	mkdir -p $(BUILD)/nginx
+	cd $(NGINX_SRC) && NGX_CONF_FLAGS="--with-compat \
+	    --with-http_ssl_module --with-http_v2_module --with-threads"; \
+	if [ -f conf_flags ]; then \
+	    eval "$$(sed 's/=(/="/; s/)$$/"/' conf_flags)"; fi; \
+	./configure $$NGX_CONF_FLAGS --with-cc=$(CC) \
+	    --with-cc-opt="$(CFLAGS) $(WARNINGS) -fPIC" \
+	    --builddir=$(CURDIR)/$(BUILD)/nginx \
+	    --add-dynamic-module=$(CURDIR) > $(CURDIR)/$(BUILD)/configure.log \
+	    || { cat $(CURDIR)/$(BUILD)/configure.log; exit 1; }
+
+$(BUILD)/unit/%_test: t/unit/%_test.c $(SOURCES) $(BUILD)/nginx/Makefile
+	mkdir -p $(BUILD)/unit
+	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -o $@ $< \
+	    ngx_http_quickblox_module/ngx_http_quickblox_$*.c \
+	    -lcrypto -lcjson
+
+# packages are installed once, as root or with sudo
+
+install-deps = missing=; for p in $(1); do \
+	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null \
+	        | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	    sudo=; [ $$(id -u) = 0 ] || sudo=sudo; \
+	    echo "installing$$missing"; \
+	    $$sudo apt-get update -qq && $$sudo env \
+	        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	        --no-install-recommends $$missing > /dev/null || exit 1; fi; \
+	mkdir -p $(BUILD); touch $@
+
+$(BUILD)/.build-deps:
+	@$(call install-deps,$(BUILD_DEPS))
+
+$(BUILD)/.run-deps:
+	@$(call install-deps,$(RUN_DEPS))
+
+$(BUILD)/.test-deps:
+	@$(call install-deps,$(TEST_DEPS))
+
+test: $(BUILD)/.test-deps $(MODULE) $(UNITS)
+	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) $(PROVE) t/
+
+run: $(BUILD)/.run-deps $(MODULE)
+	@NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) t/run
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all test run clean

@@ -1,0 +1,51 @@
+
+/*
+ * What differs between nginx 1.22 and newer versions, each difference named
+ * once; no other file tests a version.
+ */
+
+
+#ifndef _NGX_HTTP_QUICKBLOX_COMPAT_H_INCLUDED_
+#define _NGX_HTTP_QUICKBLOX_COMPAT_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+
+/* 1.23.0: headers of one name are linked */
+
+#if (nginx_version >= 1023000)
+
+#define ngx_http_quickblox_unlink_header(h)   (h)->next = NULL
+
+/* fastcgi, scgi and uwsgi keep the links they made of the request's list */
+#define ngx_http_quickblox_unlink_headers(r)                                 \
+    (r)->headers_in.multi = NULL;                                            \
+    (r)->headers_in.multi_linked = 0
+
+#else
+
+#define ngx_http_quickblox_unlink_header(h)
+#define ngx_http_quickblox_unlink_headers(r)
+
+#endif
+
+
+/* 1.27.2: ngx_http_parse_chunked() can keep trailers */
+
+#if (nginx_version >= 1027002)
+
+#define ngx_http_quickblox_parse_chunked(r, b, ctx)                          \
+    ngx_http_parse_chunked(r, b, ctx, 0)
+
+#else
+
+#define ngx_http_quickblox_parse_chunked(r, b, ctx)                          \
+    ngx_http_parse_chunked(r, b, ctx)
+
+#endif
+
+
+#endif /* _NGX_HTTP_QUICKBLOX_COMPAT_H_INCLUDED_ */

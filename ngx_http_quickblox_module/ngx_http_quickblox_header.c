@@ -1,0 +1,273 @@
+
+#include "ngx_http_quickblox_header.h"
+
+
+/* what is added at most: Authorization and On-Behalf-Of */
+#define NGX_HTTP_QUICKBLOX_ADDED  2
+
+
+static ngx_uint_t ngx_http_quickblox_header_removed(ngx_table_elt_t *h,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key);
+static ngx_uint_t ngx_http_quickblox_header_scan(ngx_list_t *list,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key,
+    ngx_uint_t *removed);
+static ngx_uint_t ngx_http_quickblox_header_added(
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_loc_conf_t *conf,
+    ngx_uint_t api_key, ngx_table_elt_t *added);
+static void ngx_http_quickblox_header_set(ngx_table_elt_t *h, ngx_str_t *key,
+    u_char *lowcase, ngx_uint_t hash, ngx_str_t *value);
+static ngx_int_t ngx_http_quickblox_header_rebuild(ngx_http_request_t *r,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key, ngx_uint_t n);
+
+
+static ngx_str_t  ngx_http_quickblox_qb_token = ngx_string("QB-Token");
+static ngx_str_t  ngx_http_quickblox_on_behalf_of =
+    ngx_string("On-Behalf-Of");
+static ngx_str_t  ngx_http_quickblox_authorization =
+    ngx_string("Authorization");
+
+
+ngx_uint_t
+ngx_http_quickblox_header_is(ngx_str_t *key, ngx_str_t *name)
+{
+    u_char  a, b;
+    size_t  i;
+
+    if (key->len != name->len) {
+        return 0;
+    }
+
+    for (i = 0; i < key->len; i++) {
+        a = ngx_tolower(key->data[i]);
+        b = ngx_tolower(name->data[i]);
+
+        if (a != b && !((a == '_' || a == '-') && (b == '_' || b == '-'))) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+ngx_int_t
+ngx_http_quickblox_header_apply(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_loc_conf_t *conf,
+    ngx_uint_t granted)
+{
+    ngx_uint_t        n, nadded, removed, api_key;
+    ngx_list_t       *list;
+    ngx_table_elt_t  *h, added[NGX_HTTP_QUICKBLOX_ADDED];
+
+    list = &r->headers_in.headers;
+
+    api_key = granted
+              && ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_API_KEY;
+
+    n = ngx_http_quickblox_header_scan(list, conf, api_key, &removed);
+
+    nadded = granted ? ngx_http_quickblox_header_added(ctx, conf, api_key,
+                                                       added)
+                     : 0;
+
+    if (removed == 0 && nadded == 0) {
+        return NGX_OK;
+    }
+
+    if (r == r->main && !ctx->applied) {
+        ctx->headers = *list;
+        ctx->authorization = r->headers_in.authorization;
+        ctx->applied = 1;
+        ctx->saved = 1;
+    }
+
+    /*
+     * The list's first part is in the request itself, so that in a list of
+     * one part a place at the end shows in no list that was copied before.
+     * All others are made anew: their parts are shared with subrequests.
+     */
+
+    if (removed || r != r->main || list->part.next
+        || list->part.nelts + nadded > list->nalloc)
+    {
+        if (ngx_http_quickblox_header_rebuild(r, conf, api_key, n + nadded)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    h = (ngx_table_elt_t *) list->part.elts + list->part.nelts;
+
+    ngx_memcpy(h, added, nadded * sizeof(ngx_table_elt_t));
+
+    list->part.nelts += nadded;
+
+    ngx_http_quickblox_unlink_headers(r);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_quickblox_header_restore(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx)
+{
+    if (!ctx->saved) {
+        return;
+    }
+
+    r->headers_in.headers = ctx->headers;
+    r->headers_in.authorization = ctx->authorization;
+
+    ngx_http_quickblox_unlink_headers(r);
+
+    if (r == r->main) {
+        ctx->applied = 0;
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_header_scan(ngx_list_t *list,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key,
+    ngx_uint_t *removed)
+{
+    ngx_uint_t        i, n;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    n = 0;
+    *removed = 0;
+
+    for (part = &list->part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (ngx_http_quickblox_header_removed(&h[i], conf, api_key)) {
+                (*removed)++;
+            }
+        }
+
+        n += part->nelts;
+    }
+
+    return n - *removed;
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_header_removed(ngx_table_elt_t *h,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key)
+{
+    if (ngx_http_quickblox_header_is(&h->key, &ngx_http_quickblox_qb_token)
+        || ngx_http_quickblox_header_is(&h->key,
+                                        &ngx_http_quickblox_on_behalf_of)
+        || ngx_http_quickblox_header_is(&h->key, &conf->header.name))
+    {
+        return 1;
+    }
+
+    if (!ngx_http_quickblox_header_is(&h->key,
+                                      &ngx_http_quickblox_authorization))
+    {
+        return 0;
+    }
+
+    return api_key
+           || (h->value.len >= 6
+               && ngx_strncasecmp(h->value.data, (u_char *) "ApiKey", 6) == 0
+               && (h->value.len == 6 || h->value.data[6] == ' '
+                   || h->value.data[6] == '\t'));
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_header_added(ngx_http_quickblox_ctx_t *ctx,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key,
+    ngx_table_elt_t *added)
+{
+    if (!api_key) {
+
+        if (conf->header.name.len == 0) {
+            return 0;
+        }
+
+        ngx_http_quickblox_header_set(added, &conf->header.name,
+                                      conf->header.lowcase, conf->header.hash,
+                                      &ctx->session.token);
+        return 1;
+    }
+
+    ngx_http_quickblox_header_set(added, &ngx_http_quickblox_authorization,
+                                  (u_char *) "authorization", 0,
+                                  &conf->application->authorization);
+
+    if (ctx->on_behalf_of.len == 0) {
+        return 1;
+    }
+
+    ngx_http_quickblox_header_set(added + 1, &ngx_http_quickblox_on_behalf_of,
+                                  (u_char *) "on-behalf-of", 0,
+                                  &ctx->on_behalf_of);
+    return 2;
+}
+
+
+/* hash 0: to be computed, as is done for a name that no directive gives */
+
+static void
+ngx_http_quickblox_header_set(ngx_table_elt_t *h, ngx_str_t *key,
+    u_char *lowcase, ngx_uint_t hash, ngx_str_t *value)
+{
+    h->hash = hash ? hash : ngx_hash_key(lowcase, key->len);
+    h->key = *key;
+    h->value = *value;
+    h->lowcase_key = lowcase;
+
+    ngx_http_quickblox_unlink_header(h);
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_header_rebuild(ngx_http_request_t *r,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key, ngx_uint_t n)
+{
+    ngx_list_t        list;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *elts;
+
+    if (ngx_list_init(&list, r->pool, n ? n : 1, sizeof(ngx_table_elt_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    elts = list.part.elts;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (ngx_http_quickblox_header_removed(&h[i], conf, api_key)) {
+
+                if (r->headers_in.authorization == &h[i]) {
+                    r->headers_in.authorization = NULL;
+                }
+
+                continue;
+            }
+
+            elts[list.part.nelts] = h[i];
+            ngx_http_quickblox_unlink_header(&elts[list.part.nelts]);
+            list.part.nelts++;
+        }
+    }
+
+    r->headers_in.headers = list;
+    r->headers_in.headers.last = &r->headers_in.headers.part;
+
+    return NGX_OK;
+}

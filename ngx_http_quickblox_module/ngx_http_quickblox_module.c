@@ -1,0 +1,1106 @@
+
+#include "ngx_http_quickblox_module.h"
+#include "ngx_http_quickblox_access.h"
+#include "ngx_http_quickblox_application.h"
+#include "ngx_http_quickblox_header.h"
+#include "ngx_http_quickblox_replay.h"
+#include "ngx_http_quickblox_session.h"
+#include "ngx_http_quickblox_variable.h"
+
+
+static void ngx_http_quickblox_cleanup(void *data);
+
+static void *ngx_http_quickblox_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_quickblox_init_main_conf(ngx_conf_t *cf, void *conf);
+static void ngx_http_quickblox_digest_cleanup(void *data);
+static void *ngx_http_quickblox_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static char *ngx_http_quickblox_merge_defaults(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_http_quickblox_loc_conf_t *prev);
+static char *ngx_http_quickblox_check(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *conf);
+static ngx_int_t ngx_http_quickblox_add_token(ngx_conf_t *cf,
+    ngx_array_t *tokens, ngx_str_t *value);
+static ngx_int_t ngx_http_quickblox_set_header(ngx_conf_t *cf,
+    ngx_http_quickblox_header_t *header, ngx_str_t *name);
+
+static char *ngx_http_quickblox(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_tokens(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_require(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_header(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_preflight(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_expired(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+static ngx_int_t ngx_http_quickblox_preconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_quickblox_postconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_quickblox_add_handlers(ngx_conf_t *cf);
+static ngx_int_t ngx_http_quickblox_add_access_handler(
+    ngx_http_core_main_conf_t *cmcf);
+
+
+/* the order is that of NGX_HTTP_QUICKBLOX_SOURCE_... */
+
+static ngx_str_t  ngx_http_quickblox_source_names[] = {
+    ngx_string("client"),
+    ngx_string("user"),
+    ngx_string("application"),
+    ngx_string("api_key"),
+    ngx_string("none")
+};
+
+
+/* headers that frame or route a message */
+
+static ngx_str_t  ngx_http_quickblox_reserved_headers[] = {
+    ngx_string("Host"),
+    ngx_string("Connection"),
+    ngx_string("Content-Length"),
+    ngx_string("Transfer-Encoding"),
+    ngx_string("Upgrade"),
+    ngx_string("Keep-Alive"),
+    ngx_string("Proxy-Connection"),
+    ngx_string("TE"),
+    ngx_string("Trailer"),
+    ngx_string("Expect"),
+    ngx_string("HTTP2-Settings"),
+    ngx_string("Cookie"),
+    ngx_null_string
+};
+
+
+static ngx_conf_enum_t  ngx_http_quickblox_accesses[] = {
+    { ngx_string("read"), NGX_HTTP_QUICKBLOX_READ },
+    { ngx_string("write"), NGX_HTTP_QUICKBLOX_WRITE },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_quickblox_forgets[] = {
+    { ngx_string("auto"), NGX_HTTP_QUICKBLOX_FORGET_AUTO },
+    { ngx_string("on"), NGX_HTTP_QUICKBLOX_FORGET_ON },
+    { ngx_string("off"), NGX_HTTP_QUICKBLOX_FORGET_OFF },
+    { ngx_null_string, 0 }
+};
+
+
+#define NGX_HTTP_QUICKBLOX_ANY_CONF                                          \
+    NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LMT_CONF
+
+
+static ngx_command_t  ngx_http_quickblox_commands[] = {
+
+    { ngx_string("quickblox_application"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_http_quickblox_application_block,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_http_quickblox,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_session"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_quickblox_session,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_token"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_quickblox_tokens,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_require"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_quickblox_require,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_application_access"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_quickblox_loc_conf_t, access),
+      &ngx_http_quickblox_accesses },
+
+    { ngx_string("quickblox_header"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_http_quickblox_header,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_preflight"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_http_quickblox_preflight,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_forget"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_quickblox_loc_conf_t, forget),
+      &ngx_http_quickblox_forgets },
+
+    { ngx_string("quickblox_replay"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_quickblox_loc_conf_t, replay),
+      NULL },
+
+    { ngx_string("quickblox_expired"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_quickblox_expired,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_expired_buffer"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_quickblox_loc_conf_t, expired_buffer),
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_quickblox_module_ctx = {
+    ngx_http_quickblox_preconfiguration,   /* preconfiguration */
+    ngx_http_quickblox_postconfiguration,  /* postconfiguration */
+
+    ngx_http_quickblox_create_main_conf,   /* create main configuration */
+    ngx_http_quickblox_init_main_conf,     /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_quickblox_create_loc_conf,    /* create location configuration */
+    ngx_http_quickblox_merge_loc_conf      /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_quickblox_module = {
+    NGX_MODULE_V1,
+    &ngx_http_quickblox_module_ctx,        /* module context */
+    ngx_http_quickblox_commands,           /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+ngx_str_t *
+ngx_http_quickblox_source_name(ngx_uint_t source)
+{
+    return &ngx_http_quickblox_source_names[source];
+}
+
+
+ngx_http_quickblox_ctx_t *
+ngx_http_quickblox_get_ctx(ngx_http_request_t *r, ngx_uint_t create)
+{
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_quickblox_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
+
+    if (ctx) {
+        return ctx;
+    }
+
+    if (r->internal || r->filter_finalize || r != r->main) {
+
+        /*
+         * if module context was reset, or this is a subrequest, the original
+         * state can still be found in the cleanup handler of the main request
+         */
+
+        for (cln = r->pool->cleanup; cln; cln = cln->next) {
+            if (cln->handler == ngx_http_quickblox_cleanup) {
+                ctx = cln->data;
+                ngx_http_set_ctx(r, ctx, ngx_http_quickblox_module);
+                return ctx;
+            }
+        }
+    }
+
+    if (!create) {
+        return NULL;
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_quickblox_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+    ngx_memzero(ctx, sizeof(ngx_http_quickblox_ctx_t));
+
+    ctx->request = r;
+    ctx->credential.source = NGX_HTTP_QUICKBLOX_SOURCE_NONE;
+
+    cln->handler = ngx_http_quickblox_cleanup;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_quickblox_module);
+
+    return ctx;
+}
+
+
+/* the request may go away at any moment */
+
+static void
+ngx_http_quickblox_cleanup(void *data)
+{
+    ngx_http_quickblox_ctx_t *ctx = data;
+
+    ngx_http_quickblox_session_cancel(ctx);
+    ngx_http_quickblox_replay_cancel(ctx);
+
+    if (ctx->session.token.len) {
+        ngx_explicit_memzero(ctx->session.token.data, ctx->session.token.len);
+    }
+}
+
+
+static void *
+ngx_http_quickblox_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_uint_t                       i;
+    ngx_pool_cleanup_t              *cln;
+    ngx_http_quickblox_main_conf_t  *qmcf;
+
+    qmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_quickblox_main_conf_t));
+    if (qmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&qmcf->applications, cf->pool, 2,
+                       sizeof(ngx_http_quickblox_application_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    for (i = 0; i < 256; i++) {
+        ngx_queue_init(&qmcf->flights[i]);
+    }
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    cln->handler = ngx_http_quickblox_digest_cleanup;
+    cln->data = qmcf;
+
+    /* fetched once: EVP_sha256() would be looked up for each digest */
+
+    qmcf->md = EVP_MD_fetch(NULL, "SHA256", NULL);
+    qmcf->md_ctx = EVP_MD_CTX_new();
+
+    if (qmcf->md == NULL || qmcf->md_ctx == NULL) {
+        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0, "EVP_MD_fetch() failed");
+        return NULL;
+    }
+
+    return qmcf;
+}
+
+
+static void
+ngx_http_quickblox_digest_cleanup(void *data)
+{
+    ngx_http_quickblox_main_conf_t *qmcf = data;
+
+    EVP_MD_CTX_free(qmcf->md_ctx);
+    EVP_MD_free(qmcf->md);
+}
+
+
+/* runs when all of http { } has been read, before locations are merged */
+
+static char *
+ngx_http_quickblox_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_quickblox_main_conf_t *qmcf = conf;
+
+    ngx_uint_t                          i;
+    ngx_http_quickblox_application_t  **apps;
+
+    apps = qmcf->applications.elts;
+
+    for (i = 0; i < qmcf->applications.nelts; i++) {
+
+        if (apps[i]->shm_zone == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "unknown quickblox application \"%V\" in %s:%ui, "
+                          "write \"quickblox_application %V { ... }\" "
+                          "in \"http\"", &apps[i]->name, apps[i]->used_file,
+                          apps[i]->used_line, &apps[i]->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_http_quickblox_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_quickblox_loc_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_http_quickblox_loc_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     conf->header = { { 0, NULL }, NULL, 0 };
+     *     conf->expired_text = { 0, NULL };
+     *     conf->file = NULL;
+     *     conf->limit_except = 0;
+     *     conf->limited = 0;
+     */
+
+    conf->application = NGX_CONF_UNSET_PTR;
+    conf->sources = NGX_CONF_UNSET_PTR;
+    conf->tokens = NGX_CONF_UNSET_PTR;
+    conf->require = NGX_CONF_UNSET_PTR;
+    conf->require_any = NGX_CONF_UNSET_UINT;
+    conf->access = NGX_CONF_UNSET_UINT;
+    conf->preflight = NGX_CONF_UNSET;
+    conf->forget = NGX_CONF_UNSET_UINT;
+    conf->replay = NGX_CONF_UNSET;
+    conf->expired = NGX_CONF_UNSET_PTR;
+    conf->expired_buffer = NGX_CONF_UNSET_SIZE;
+
+    return conf;
+}
+
+
+static char *
+ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_quickblox_loc_conf_t *prev = parent;
+    ngx_http_quickblox_loc_conf_t *conf = child;
+
+    if (conf->file == NULL) {
+        conf->file = prev->file;
+        conf->line = prev->line;
+    }
+
+    ngx_conf_merge_ptr_value(conf->application, prev->application, NULL);
+    ngx_conf_merge_ptr_value(conf->require, prev->require, NULL);
+    ngx_conf_merge_uint_value(conf->require_any, prev->require_any, 0);
+    ngx_conf_merge_uint_value(conf->access, prev->access,
+                              NGX_HTTP_QUICKBLOX_READ);
+    ngx_conf_merge_value(conf->preflight, prev->preflight, 0);
+    ngx_conf_merge_uint_value(conf->forget, prev->forget,
+                              NGX_HTTP_QUICKBLOX_FORGET_AUTO);
+    ngx_conf_merge_value(conf->replay, prev->replay, 1);
+    ngx_conf_merge_size_value(conf->expired_buffer, prev->expired_buffer,
+                              8192);
+
+    if (conf->header.lowcase == NULL) {
+        conf->header = prev->header;
+    }
+
+    if (conf->expired == NGX_CONF_UNSET_PTR) {
+        conf->expired = prev->expired;
+        conf->expired_text = prev->expired_text;
+    }
+
+    ngx_conf_merge_ptr_value(conf->sources, prev->sources, NGX_CONF_UNSET_PTR);
+    ngx_conf_merge_ptr_value(conf->tokens, prev->tokens, NGX_CONF_UNSET_PTR);
+
+    /*
+     * the methods that limit_except leaves to the location are unprotected,
+     * but a client must not say there what the module says elsewhere
+     */
+
+    if (conf->limit_except && conf->application && prev->application == NULL) {
+        prev->limited = 1;
+    }
+
+    return ngx_http_quickblox_merge_defaults(cf, conf, prev);
+}
+
+
+/*
+ * Defaults that take memory are made once, in the configuration of "http",
+ * which all others inherit them from.
+ */
+
+static char *
+ngx_http_quickblox_merge_defaults(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_http_quickblox_loc_conf_t *prev)
+{
+    ngx_str_t   token, header;
+    ngx_uint_t  *value;
+
+    if (conf->sources == NGX_CONF_UNSET_PTR) {
+        conf->sources = ngx_array_create(cf->pool, 1, sizeof(ngx_uint_t));
+        if (conf->sources == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        value = ngx_array_push(conf->sources);
+        *value = NGX_HTTP_QUICKBLOX_SOURCE_CLIENT;
+
+        prev->sources = conf->sources;
+    }
+
+    if (conf->tokens == NGX_CONF_UNSET_PTR) {
+        conf->tokens = ngx_array_create(cf->pool, 1,
+                                        sizeof(ngx_http_quickblox_token_t));
+        if (conf->tokens == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_str_set(&token, "$http_qb_token");
+
+        if (ngx_http_quickblox_add_token(cf, conf->tokens, &token) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        prev->tokens = conf->tokens;
+    }
+
+    if (conf->expired == NGX_CONF_UNSET_PTR) {
+        conf->expired = ngx_array_create(cf->pool, 1, sizeof(ngx_uint_t));
+        if (conf->expired == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        value = ngx_array_push(conf->expired);
+        *value = NGX_HTTP_UNAUTHORIZED;
+
+        ngx_str_set(&conf->expired_text, "Required session does not exist");
+
+        prev->expired = conf->expired;
+        prev->expired_text = conf->expired_text;
+    }
+
+    if (conf->header.lowcase == NULL) {
+
+        ngx_str_set(&header, "QB-Token");
+
+        if (ngx_http_quickblox_set_header(cf, &conf->header, &header)
+            != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        prev->header = conf->header;
+    }
+
+    return ngx_http_quickblox_check(cf, conf);
+}
+
+
+/* what a source needs of its application */
+
+static char *
+ngx_http_quickblox_check(ngx_conf_t *cf, ngx_http_quickblox_loc_conf_t *conf)
+{
+    const char                        *missing;
+    ngx_uint_t                         i, *source;
+    ngx_http_quickblox_application_t  *app;
+
+    app = conf->application;
+
+    if (app == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    source = conf->sources->elts;
+
+    for (i = 0; i < conf->sources->nelts; i++) {
+
+        missing = NULL;
+
+        switch (source[i]) {
+
+        case NGX_HTTP_QUICKBLOX_SOURCE_USER:
+
+            if (app->login.len == 0 && app->email.len == 0) {
+                missing = "\"login\" or \"email\"";
+                break;
+            }
+
+            /* fall through */
+
+        case NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION:
+
+            if (app->auth_key.len == 0) {
+                missing = "\"auth_key\"";
+
+            } else if (app->auth_secret.len == 0) {
+                missing = "\"auth_secret\"";
+            }
+
+            break;
+
+        case NGX_HTTP_QUICKBLOX_SOURCE_API_KEY:
+
+            if (app->api_key.len == 0) {
+                missing = "\"api_key\"";
+            }
+
+            break;
+        }
+
+        if (missing) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "source \"%V\" in %s:%ui needs %s, write it in "
+                          "quickblox application \"%V\" in %s:%ui",
+                          ngx_http_quickblox_source_name(source[i]),
+                          conf->file, conf->line, missing, &app->name,
+                          app->file, app->line);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t                         *value;
+    ngx_http_quickblox_main_conf_t    *qmcf;
+    ngx_http_quickblox_application_t  *app;
+
+    if (qlcf->application != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    qlcf->file = cf->conf_file->file.name.data;
+    qlcf->line = cf->conf_file->line;
+    qlcf->limit_except = (cf->cmd_type & NGX_HTTP_LMT_CONF) ? 1 : 0;
+
+    if (value[1].len == 3 && ngx_strncmp(value[1].data, "off", 3) == 0) {
+        qlcf->application = NULL;
+        return NGX_CONF_OK;
+    }
+
+    qmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_quickblox_module);
+
+    app = ngx_http_quickblox_application_get(cf, qmcf, &value[1]);
+    if (app == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (app->used_file == NULL) {
+        app->used_file = qlcf->file;
+        app->used_line = qlcf->line;
+    }
+
+    qlcf->application = app;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t   *value, *name;
+    ngx_uint_t   i, n, *source;
+
+    if (qlcf->sources != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    qlcf->file = cf->conf_file->file.name.data;
+    qlcf->line = cf->conf_file->line;
+
+    value = cf->args->elts;
+    name = ngx_http_quickblox_source_names;
+
+    qlcf->sources = ngx_array_create(cf->pool, cf->args->nelts - 1,
+                                     sizeof(ngx_uint_t));
+    if (qlcf->sources == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        for (n = 0; n < NGX_HTTP_QUICKBLOX_SOURCES; n++) {
+            if (value[i].len == name[n].len
+                && ngx_strncmp(value[i].data, name[n].data, name[n].len) == 0)
+            {
+                break;
+            }
+        }
+
+        if (n == NGX_HTTP_QUICKBLOX_SOURCES) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid source \"%V\", write \"client\", "
+                               "\"user\", \"application\", \"api_key\" or "
+                               "\"none\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        source = qlcf->sources->elts;
+
+        if (i > 1 && source[i - 2] != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "source \"%V\" is never reached after \"%V\", "
+                               "which always has credentials: change the "
+                               "order or remove it", &value[i], &value[i - 1]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (i > 1 && source[i - 2] == n) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate source \"%V\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        source = ngx_array_push(qlcf->sources);
+        if (source == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        *source = n;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox_tokens(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    if (qlcf->tokens != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    qlcf->tokens = ngx_array_create(cf->pool, cf->args->nelts - 1,
+                                    sizeof(ngx_http_quickblox_token_t));
+    if (qlcf->tokens == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_quickblox_add_token(cf, qlcf->tokens, &value[i])
+            != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_add_token(ngx_conf_t *cf, ngx_array_t *tokens,
+    ngx_str_t *value)
+{
+    ngx_http_quickblox_token_t        *token;
+    ngx_http_compile_complex_value_t   ccv;
+
+    token = ngx_array_push(tokens);
+    if (token == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(token, sizeof(ngx_http_quickblox_token_t));
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = &token->value;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* a header of the client's, of which there may be several */
+
+    if (value->len > 6 && ngx_strncmp(value->data, "$http_", 6) == 0) {
+        token->header.len = value->len - 6;
+        token->header.data = value->data + 6;
+    }
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_http_quickblox_require(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t                         *value;
+    ngx_uint_t                         i;
+    ngx_http_complex_value_t          *cv;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (qlcf->require != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "any") == 0) {
+        qlcf->require_any = 1;
+
+    } else if (ngx_strcmp(value[1].data, "user") == 0) {
+        qlcf->require_any = 0;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\", write \"user\" "
+                           "or \"any\", then variables",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    qlcf->require = NULL;
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    qlcf->require = ngx_array_create(cf->pool, cf->args->nelts - 2,
+                                     sizeof(ngx_http_complex_value_t));
+    if (qlcf->require == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (value[i].data[0] != '$') {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"%V\" in \"%V\" is not a variable",
+                               &value[i], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+
+        cv = ngx_array_push(qlcf->require);
+        if (cv == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+        ccv.cf = cf;
+        ccv.value = &value[i];
+        ccv.complex_value = cv;
+
+        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    u_char      ch;
+    ngx_str_t  *value, *name;
+    ngx_uint_t  i;
+
+    if (qlcf->header.lowcase) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (value[1].len == 3 && ngx_strncmp(value[1].data, "off", 3) == 0) {
+        qlcf->header.lowcase = (u_char *) "";
+        return NGX_CONF_OK;
+    }
+
+    for (i = 0; i < value[1].len; i++) {
+        ch = ngx_tolower(value[1].data[i]);
+
+        if ((ch < 'a' || ch > 'z') && (ch < '0' || ch > '9') && ch != '-'
+            && ch != '_')
+        {
+            break;
+        }
+    }
+
+    if (i == 0 || i < value[1].len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid header name \"%V\" in \"%V\", write "
+                           "letters, digits, \"-\" and \"_\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    for (name = ngx_http_quickblox_reserved_headers; name->len; name++) {
+
+        if (ngx_http_quickblox_header_is(&value[1], name)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "header \"%V\" frames or routes a message, "
+                               "choose another for \"%V\"",
+                               &value[1], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (ngx_http_quickblox_set_header(cf, &qlcf->header, &value[1]) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_set_header(ngx_conf_t *cf,
+    ngx_http_quickblox_header_t *header, ngx_str_t *name)
+{
+    header->name = *name;
+
+    header->lowcase = ngx_pnalloc(cf->pool, name->len);
+    if (header->lowcase == NULL) {
+        return NGX_ERROR;
+    }
+
+    header->hash = ngx_hash_strlow(header->lowcase, name->data, name->len);
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_http_quickblox_preflight(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t  *value;
+
+    if (qlcf->preflight != NGX_CONF_UNSET) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "pass") == 0) {
+        qlcf->preflight = 1;
+
+    } else if (ngx_strcmp(value[1].data, "off") == 0) {
+        qlcf->preflight = 0;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\", write \"pass\" "
+                           "or \"off\"", &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox_expired(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_int_t    n;
+    ngx_str_t   *value;
+    ngx_uint_t   i, *status;
+
+    if (qlcf->expired != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    qlcf->expired = ngx_array_create(cf->pool, cf->args->nelts - 1,
+                                     sizeof(ngx_uint_t));
+    if (qlcf->expired == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        n = ngx_atoi(value[i].data, value[i].len);
+
+        if (n == NGX_ERROR && i > 1 && i == cf->args->nelts - 1) {
+
+            if (value[i].len == 0) {
+                return "has an empty text";
+            }
+
+            qlcf->expired_text = value[i];
+            break;
+        }
+
+        if (n < 400 || n > 599) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid status \"%V\" in \"%V\", write "
+                               "400 to 599, and last a text",
+                               &value[i], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+
+        status = ngx_array_push(qlcf->expired);
+        if (status == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        *status = n;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_preconfiguration(ngx_conf_t *cf)
+{
+    return ngx_http_quickblox_add_variables(cf);
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_uint_t                          i;
+    ngx_http_quickblox_main_conf_t     *qmcf;
+    ngx_http_quickblox_application_t  **apps;
+
+    qmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_quickblox_module);
+
+    if (qmcf->applications.nelts == 0) {
+
+        /* loaded and not used: nothing is in nginx's way */
+        return NGX_OK;
+    }
+
+    apps = qmcf->applications.elts;
+
+    for (i = 0; i < qmcf->applications.nelts; i++) {
+        if (ngx_http_quickblox_application_init(cf, qmcf, apps[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_http_quickblox_add_handlers(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_quickblox_replay_init(cf);
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_add_handlers(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_SERVER_REWRITE_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_quickblox_rewrite_handler;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_REWRITE_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_quickblox_rewrite_handler;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_quickblox_precontent_handler;
+
+    return ngx_http_quickblox_add_access_handler(cmcf);
+}
+
+
+/*
+ * The handlers of a phase run from the last one to the first.  Ours is made
+ * the first: those that cost nothing ("deny", "auth_basic") go before one
+ * that may ask the API, and what they know is there for its variables.
+ */
+
+static ngx_int_t
+ngx_http_quickblox_add_access_handler(ngx_http_core_main_conf_t *cmcf)
+{
+    ngx_array_t          *handlers;
+    ngx_http_handler_pt  *h;
+
+    handlers = &cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers;
+
+    if (ngx_array_push(handlers) == NULL) {
+        return NGX_ERROR;
+    }
+
+    h = handlers->elts;
+
+    ngx_memmove(h + 1, h, (handlers->nelts - 1) * sizeof(ngx_http_handler_pt));
+
+    *h = ngx_http_quickblox_access_handler;
+
+    return NGX_OK;
+}

@@ -1,0 +1,293 @@
+
+#ifndef _NGX_HTTP_QUICKBLOX_MODULE_H_INCLUDED_
+#define _NGX_HTTP_QUICKBLOX_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_quickblox_compat.h"
+#include "ngx_http_quickblox_message.h"
+#include "ngx_http_quickblox_table.h"
+
+
+/*
+ * The words of this module, used everywhere in code, docs and logs:
+ *
+ *   application  a QuickBlox application with its credentials
+ *   session      an application or user session of it
+ *   token        what stands for a session in a request
+ *   source       where a request's session comes from
+ *   zone         the shared memory of one or several applications
+ *   rejection    a token known to be no session
+ *   replay       running a request again with a new session
+ *   expired response  an upstream's answer that says the session is gone
+ */
+
+
+#define NGX_HTTP_QUICKBLOX_SOURCE_CLIENT       0
+#define NGX_HTTP_QUICKBLOX_SOURCE_USER         1
+#define NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION  2
+#define NGX_HTTP_QUICKBLOX_SOURCE_API_KEY      3
+#define NGX_HTTP_QUICKBLOX_SOURCE_NONE         4
+#define NGX_HTTP_QUICKBLOX_SOURCES             5
+
+#define NGX_HTTP_QUICKBLOX_READ                0
+#define NGX_HTTP_QUICKBLOX_WRITE               1
+
+#define NGX_HTTP_QUICKBLOX_FORGET_OFF          0
+#define NGX_HTTP_QUICKBLOX_FORGET_ON           1
+#define NGX_HTTP_QUICKBLOX_FORGET_AUTO         2
+
+/*
+ * r->buffered has four bits; nginx and its modules use 0x01, 0x02, 0x04 of
+ * them (the image filter's 0x08 is on the connection's field)
+ */
+#define NGX_HTTP_QUICKBLOX_BUFFERED            0x08
+
+
+/* values of $quickblox_status */
+
+typedef enum {
+    NGX_HTTP_QUICKBLOX_STATUS_NONE = 0,
+    NGX_HTTP_QUICKBLOX_STATUS_HIT,
+    NGX_HTTP_QUICKBLOX_STATUS_MISS,
+    NGX_HTTP_QUICKBLOX_STATUS_WAIT,
+    NGX_HTTP_QUICKBLOX_STATUS_REFRESH,
+    NGX_HTTP_QUICKBLOX_STATUS_STALE,
+    NGX_HTTP_QUICKBLOX_STATUS_REJECTED,
+    NGX_HTTP_QUICKBLOX_STATUS_ERROR,
+    NGX_HTTP_QUICKBLOX_STATUS_OFF
+} ngx_http_quickblox_status_e;
+
+
+typedef struct ngx_http_quickblox_zone_s         ngx_http_quickblox_zone_t;
+typedef struct ngx_http_quickblox_share_s        ngx_http_quickblox_share_t;
+typedef struct ngx_http_quickblox_ctx_s          ngx_http_quickblox_ctx_t;
+typedef struct ngx_http_quickblox_flight_s       ngx_http_quickblox_flight_t;
+typedef struct ngx_http_quickblox_application_s
+    ngx_http_quickblox_application_t;
+
+
+struct ngx_http_quickblox_application_s {
+    ngx_str_t                          name;
+    u_char                            *used_file; /* of the first use */
+    ngx_uint_t                         used_line;
+    u_char                            *file;      /* of the block, for   */
+    ngx_uint_t                         line;      /* errors found later  */
+
+    /* where the API is */
+
+    ngx_http_upstream_conf_t           upstream;
+    ngx_http_upstream_srv_conf_t       peers;     /* ours, wraps "group" */
+    ngx_http_upstream_srv_conf_t      *group;
+    ngx_url_t                          url;
+    ngx_str_t                          api;       /* as configured */
+    ngx_str_t                          path;      /* before "/session.json" */
+    ngx_str_t                          host;      /* SNI, verified name */
+    ngx_str_t                          host_header;
+    ngx_resolver_t                    *resolver;
+    ngx_msec_t                         resolver_timeout;
+    ngx_pool_t                        *addrs_pool;
+    ngx_resolver_addr_t               *addrs;     /* last good, per worker */
+    ngx_uint_t                         naddrs;
+    time_t                             addrs_valid;
+    ngx_uint_t                         next_addr;
+
+    /* the credentials */
+
+    ngx_str_t                          id;
+    uint64_t                           id_number;
+    ngx_str_t                          auth_key;
+    ngx_str_t                          auth_secret;
+    ngx_str_t                          login;
+    ngx_str_t                          email;
+    ngx_str_t                          password;
+    ngx_str_t                          api_key;
+    ngx_str_t                          authorization;  /* "ApiKey ..." */
+    ngx_http_complex_value_t          *on_behalf_of;
+    ngx_uint_t                         signature;
+
+    /* keys of the sessions held and the prefix of those of clients */
+
+    u_char                             client[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
+    u_char                             held[2][NGX_HTTP_QUICKBLOX_DIGEST_LEN];
+
+    time_t                             session_lifetime;
+    time_t                             refresh_before;
+    time_t                             cache_valid;
+    time_t                             cache_invalid;
+    time_t                             cache_stale;
+    ngx_msec_t                         timeout;
+    ngx_msec_t                         lock_timeout;
+
+    ngx_flag_t                         ssl_verify;
+    ngx_uint_t                         ssl_verify_depth;
+    ngx_uint_t                         ssl_protocols;
+    ngx_str_t                          ssl_ciphers;
+    ngx_str_t                          ssl_trusted_certificate;
+
+    ngx_shm_zone_t                    *shm_zone;
+    ngx_http_quickblox_share_t        *share;     /* its own part of the zone */
+
+    unsigned                           ssl:1;
+    unsigned                           has_api:1;
+};
+
+
+typedef struct {
+    ngx_array_t                        applications;
+                             /* of ngx_http_quickblox_application_t * */
+    EVP_MD                            *md;
+    EVP_MD_CTX                        *md_ctx;
+    ngx_queue_t                        flights[256];
+                             /* of this worker, by the key's first byte */
+} ngx_http_quickblox_main_conf_t;
+
+
+typedef struct {
+    ngx_http_complex_value_t           value;
+    ngx_str_t                          header;    /* of "$http_name" */
+} ngx_http_quickblox_token_t;
+
+
+typedef struct {
+    ngx_str_t                          name;
+    u_char                            *lowcase;
+    ngx_uint_t                         hash;
+} ngx_http_quickblox_header_t;
+
+
+typedef struct {
+    ngx_http_quickblox_application_t  *application;  /* NULL: off */
+    ngx_array_t                       *sources;      /* of ngx_uint_t */
+    ngx_array_t                       *tokens;
+                                      /* of ngx_http_quickblox_token_t */
+    ngx_array_t                       *require;
+                                      /* of ngx_http_complex_value_t */
+    ngx_uint_t                         require_any;
+    ngx_uint_t                         access;
+    ngx_http_quickblox_header_t        header;       /* len 0: off */
+    ngx_flag_t                         preflight;
+    ngx_uint_t                         forget;
+    ngx_flag_t                         replay;
+    ngx_array_t                       *expired;      /* of ngx_uint_t */
+    ngx_str_t                          expired_text;
+    size_t                             expired_buffer;
+
+    u_char                            *file;         /* of "quickblox" */
+    ngx_uint_t                         line;
+
+    unsigned                           limit_except:1;  /* is one */
+    unsigned                           limited:1;       /* has one of ours */
+} ngx_http_quickblox_loc_conf_t;
+
+
+/* where a request's session comes from, and the key that it has in the zone */
+
+typedef struct {
+    ngx_uint_t                         source;
+    ngx_str_t                          token;     /* the client's */
+    u_char                             key[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
+} ngx_http_quickblox_credential_t;
+
+
+/*
+ * A session as a request knows it: a copy, as the zone goes on changing.
+ * The token of a session held is in the request's pool.
+ */
+
+typedef struct {
+    ngx_str_t                          token;
+    uint64_t                           user_id;
+    time_t                             expires;
+    uint32_t                           generation;
+    uint32_t                           checked;   /* monotonic seconds */
+    unsigned                           proved:1;
+} ngx_http_quickblox_session_t;
+
+
+/*
+ * What ends a look-up.  OK has a session; REJECTED, FOREIGN and UNKNOWN (401
+ * without the text of an expiry, not remembered) do not; FAILED is nobody's
+ * fault on the client's side, and "retry_after" says when to try again.
+ */
+
+typedef enum {
+    NGX_HTTP_QUICKBLOX_RESULT_OK = 0,
+    NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
+    NGX_HTTP_QUICKBLOX_RESULT_FOREIGN,
+    NGX_HTTP_QUICKBLOX_RESULT_UNKNOWN,
+    NGX_HTTP_QUICKBLOX_RESULT_FAILED
+} ngx_http_quickblox_result_e;
+
+
+/*
+ * One for each main request, found again by its cleanup after an internal
+ * redirect has cleared the modules' contexts, and from subrequests.
+ */
+
+struct ngx_http_quickblox_ctx_s {
+    ngx_http_request_t                *request;
+    ngx_http_quickblox_loc_conf_t     *conf;      /* decided here */
+
+    ngx_http_quickblox_credential_t    credential;
+    ngx_http_quickblox_session_t       session;
+    ngx_http_quickblox_status_e        status;
+    ngx_http_quickblox_result_e        result;
+    time_t                             retry_after;
+    const char                        *error;     /* for $quickblox_error */
+    ngx_str_t                          on_behalf_of;
+    uint64_t                           on_behalf_of_id;
+
+    /* waiting for a flight */
+
+    ngx_queue_t                        queue;
+    ngx_http_quickblox_flight_t       *flight;
+    ngx_event_t                        event;
+    ngx_http_event_handler_pt          resume;
+
+    /* the client's own header list, while ours is in its place */
+
+    ngx_list_t                         headers;
+    ngx_table_elt_t                   *authorization;
+
+    /* an expired response that is examined and replayed or mapped */
+
+    ngx_event_t                        replay;
+    u_char                            *body;
+    size_t                             body_len;
+    ngx_chain_t                       *held;
+
+    unsigned                           granted:1;   /* a session, or none */
+    unsigned                           resumed:1;   /* a flight has ended */
+    unsigned                           applied:1;   /* list is ours */
+    unsigned                           saved:1;     /* "headers" is set */
+    unsigned                           revalidated:1;
+    unsigned                           replayed:1;
+    unsigned                           examining:1;
+    unsigned                           swallowing:1;
+    unsigned                           examined:1;
+};
+
+
+/*
+ * The state of the main request that r belongs to; with create 1, r is the
+ * main request and the state is made where there is none yet.  NULL when
+ * there is none, or memory is short.
+ */
+
+ngx_http_quickblox_ctx_t *ngx_http_quickblox_get_ctx(ngx_http_request_t *r,
+    ngx_uint_t create);
+
+
+/* the name of a source, as "quickblox_session" and the logs have it */
+
+ngx_str_t *ngx_http_quickblox_source_name(ngx_uint_t source);
+
+
+extern ngx_module_t  ngx_http_quickblox_module;
+
+
+#endif /* _NGX_HTTP_QUICKBLOX_MODULE_H_INCLUDED_ */

@@ -1,0 +1,1189 @@
+
+#include "ngx_http_quickblox_session.h"
+#include "ngx_http_quickblox_api.h"
+#include "ngx_http_quickblox_zone.h"
+
+#include <openssl/rand.h>
+
+
+/* what the API answers to a wrong signature, clock or nonce */
+#define NGX_HTTP_QUICKBLOX_UNPROCESSABLE  422
+
+/* ms between two looks at what another worker asks, as proxy_cache_lock */
+#define NGX_HTTP_QUICKBLOX_POLL  25
+
+
+/*
+ * A look-up under way, in this worker or, if it polls, in another one.  It
+ * has the requests that wait for it, or none when it renews a session in the
+ * background or they all have gone away.
+ */
+
+struct ngx_http_quickblox_flight_s {
+    ngx_queue_t                        queue;
+    ngx_queue_t                        waiters;
+    ngx_pool_t                        *pool;
+    ngx_http_quickblox_application_t  *application;
+    ngx_http_quickblox_credential_t    credential;
+    ngx_str_t                          token;     /* to be validated */
+    ngx_http_quickblox_ask_e           ask;
+    uint32_t                           lease;
+    ngx_msec_t                         deadline;
+    ngx_event_t                        poll;
+    ngx_log_t                         *log;
+    ngx_http_conf_ctx_t                conf_ctx;
+
+    ngx_uint_t                         flags;     /* of the look-up */
+
+    unsigned                           polling:1;
+    unsigned                           retried:1;
+    unsigned                           clock_set:1;
+};
+
+
+static void ngx_http_quickblox_session_found(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_found_t *found,
+    ngx_http_quickblox_zone_e rc);
+static ngx_int_t ngx_http_quickblox_session_copy(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_session_t *session);
+static ngx_int_t ngx_http_quickblox_session_wait(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_flight_t *flight);
+static void ngx_http_quickblox_session_wake(ngx_event_t *ev);
+static void ngx_http_quickblox_session_stale(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx);
+
+static ngx_queue_t *ngx_http_quickblox_flights(ngx_http_request_t *r,
+    ngx_http_quickblox_credential_t *credential);
+static ngx_http_quickblox_flight_t *ngx_http_quickblox_flight_find(
+    ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx, uint32_t lease);
+static ngx_http_quickblox_flight_t *ngx_http_quickblox_flight_create(
+    ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
+    ngx_http_quickblox_found_t *found);
+static ngx_int_t ngx_http_quickblox_flight_set_token(
+    ngx_http_quickblox_flight_t *flight, ngx_str_t *token);
+static void ngx_http_quickblox_flight_free(
+    ngx_http_quickblox_flight_t *flight);
+static void ngx_http_quickblox_flight_poll(ngx_event_t *ev);
+static void ngx_http_quickblox_flight_start(
+    ngx_http_quickblox_flight_t *flight);
+static ngx_int_t ngx_http_quickblox_flight_validate(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static ngx_int_t ngx_http_quickblox_flight_login(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_called(
+    ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_validated(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_dead(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_created(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_refused(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_store(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call,
+    ngx_http_quickblox_answer_t *answer, ngx_uint_t created);
+static ngx_uint_t ngx_http_quickblox_flight_kind(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_answer_t *answer);
+static void ngx_http_quickblox_flight_failed(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call,
+    ngx_uint_t backoff, const char *reason);
+static void ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call, const char *reason);
+static void ngx_http_quickblox_flight_answers(
+    ngx_http_quickblox_flight_t *flight);
+static void ngx_http_quickblox_flight_finish(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_result_e result,
+    ngx_http_quickblox_session_t *session, time_t retry_after,
+    const char *error);
+
+
+static ngx_str_t  ngx_http_quickblox_expired =
+    ngx_string("session does not exist");
+static ngx_str_t  ngx_http_quickblox_bad_timestamp =
+    ngx_string("Bad timestamp");
+static ngx_str_t  ngx_http_quickblox_bad_signature =
+    ngx_string("Unexpected signature");
+
+
+ngx_int_t
+ngx_http_quickblox_session_get(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_uint_t force)
+{
+    ngx_int_t                      rc;
+    ngx_uint_t                     flags;
+    ngx_http_quickblox_zone_e      zone;
+    ngx_http_quickblox_found_t     found;
+    ngx_http_quickblox_flight_t   *flight;
+
+    flags = force ? NGX_HTTP_QUICKBLOX_ZONE_FORCE : 0;
+
+    zone = ngx_http_quickblox_zone_get(ctx->conf->application,
+                                       &ctx->credential, flags, &found);
+
+    rc = NGX_OK;
+
+    switch (zone) {
+
+    case NGX_HTTP_QUICKBLOX_ZONE_WAIT:
+
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_WAIT;
+
+        flight = ngx_http_quickblox_flight_find(r, ctx, found.lease);
+
+        if (flight == NULL) {
+            flight = ngx_http_quickblox_flight_create(r, ctx, NULL);
+
+            if (flight) {
+                flight->flags = flags | NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW;
+                ngx_add_timer(&flight->poll, NGX_HTTP_QUICKBLOX_POLL);
+            }
+        }
+
+        rc = ngx_http_quickblox_session_wait(r, ctx, flight);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_CLAIMED:
+
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_MISS;
+
+        flight = ngx_http_quickblox_flight_create(r, ctx, &found);
+
+        if (flight == NULL) {
+            ngx_http_quickblox_zone_release(ctx->conf->application,
+                                            &ctx->credential, found.lease);
+            rc = NGX_ERROR;
+            break;
+        }
+
+        rc = ngx_http_quickblox_session_wait(r, ctx, flight);
+
+        /* its end is never reported from within */
+
+        ngx_http_quickblox_flight_start(flight);
+        break;
+
+    default:
+
+        ngx_http_quickblox_session_found(r, ctx, &found, zone);
+
+        if (zone == NGX_HTTP_QUICKBLOX_ZONE_HIT
+            || zone == NGX_HTTP_QUICKBLOX_ZONE_STALE)
+        {
+            rc = ngx_http_quickblox_session_copy(r, ctx, &found.session);
+        }
+    }
+
+    ngx_explicit_memzero(found.token, sizeof(found.token));
+
+    return rc;
+}
+
+
+static void
+ngx_http_quickblox_session_found(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_found_t *found,
+    ngx_http_quickblox_zone_e rc)
+{
+    ngx_http_quickblox_flight_t  *flight;
+
+    switch (rc) {
+
+    case NGX_HTTP_QUICKBLOX_ZONE_HIT:
+
+        ctx->result = NGX_HTTP_QUICKBLOX_RESULT_OK;
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_HIT;
+
+        if (found->ask == NGX_HTTP_QUICKBLOX_ASK_NOTHING) {
+            return;
+        }
+
+        /* nobody waits for a renewal, nor fails with it */
+
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_REFRESH;
+
+        flight = ngx_http_quickblox_flight_create(r, ctx, found);
+
+        if (flight) {
+            ngx_http_quickblox_flight_start(flight);
+            return;
+        }
+
+        ngx_http_quickblox_zone_release(ctx->conf->application,
+                                        &ctx->credential, found->lease);
+        return;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_STALE:
+
+        ctx->result = NGX_HTTP_QUICKBLOX_RESULT_OK;
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_STALE;
+        return;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_REJECTED:
+
+        ctx->result = NGX_HTTP_QUICKBLOX_RESULT_REJECTED;
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_REJECTED;
+        return;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_FOREIGN:
+
+        ctx->result = NGX_HTTP_QUICKBLOX_RESULT_FOREIGN;
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_REJECTED;
+        return;
+
+    default: /* NGX_HTTP_QUICKBLOX_ZONE_BACKOFF */
+
+        ctx->result = NGX_HTTP_QUICKBLOX_RESULT_FAILED;
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_ERROR;
+        ctx->retry_after = found->retry_after;
+        ctx->error = "the API has failed and is not called for a while";
+        return;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_session_copy(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_session_t *session)
+{
+    ngx_str_t  token;
+
+    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+        token = ctx->credential.token;
+
+    } else {
+        token.len = session->token.len;
+        token.data = ngx_pstrdup(r->pool, &session->token);
+        if (token.data == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    ctx->session = *session;
+    ctx->session.token = token;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_session_wait(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_flight_t *flight)
+{
+    if (flight == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->flight = flight;
+
+    ctx->event.handler = ngx_http_quickblox_session_wake;
+    ctx->event.data = ctx;
+    ctx->event.log = r->connection->log;
+    ctx->event.timedout = 0;
+
+    if (ctx->status == NGX_HTTP_QUICKBLOX_STATUS_WAIT) {
+        ngx_add_timer(&ctx->event, ctx->conf->application->lock_timeout);
+    }
+
+    ngx_queue_insert_tail(&flight->waiters, &ctx->queue);
+
+    /* a client that goes away meanwhile ends its request at once */
+
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    if (ngx_handle_read_event(r->connection->read, 0) != NGX_OK) {
+        ngx_http_quickblox_session_cancel(ctx);
+        return NGX_ERROR;
+    }
+
+    return NGX_AGAIN;
+}
+
+
+void
+ngx_http_quickblox_session_cancel(ngx_http_quickblox_ctx_t *ctx)
+{
+    if (ctx->flight) {
+        ngx_queue_remove(&ctx->queue);
+        ctx->flight = NULL;
+    }
+
+    if (ctx->event.timer_set) {
+        ngx_del_timer(&ctx->event);
+    }
+
+    if (ctx->event.posted) {
+        ngx_delete_posted_event(&ctx->event);
+    }
+}
+
+
+/* the flight has ended, or the request has waited long enough */
+
+static void
+ngx_http_quickblox_session_wake(ngx_event_t *ev)
+{
+    ngx_connection_t          *c;
+    ngx_http_request_t        *r;
+    ngx_http_quickblox_ctx_t  *ctx;
+
+    ctx = ev->data;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    if (ctx->flight) {
+        ngx_http_quickblox_session_cancel(ctx);
+
+        ctx->result = NGX_HTTP_QUICKBLOX_RESULT_FAILED;
+        ctx->retry_after = 1;
+        ctx->error = "the session is still being looked up";
+    }
+
+    if (ctx->result == NGX_HTTP_QUICKBLOX_RESULT_FAILED) {
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_ERROR;
+        ngx_http_quickblox_session_stale(r, ctx);
+
+    } else if (ctx->result != NGX_HTTP_QUICKBLOX_RESULT_OK) {
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_REJECTED;
+    }
+
+    r->read_event_handler = ngx_http_block_reading;
+
+    ctx->resume(r);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* while the API cannot be reached, an old validation may do */
+
+static void
+ngx_http_quickblox_session_stale(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx)
+{
+    ngx_http_quickblox_zone_e          rc;
+    ngx_http_quickblox_found_t         found;
+    ngx_http_quickblox_application_t  *app;
+
+    app = ctx->conf->application;
+
+    if (app->cache_stale == 0
+        || ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
+        || ngx_http_quickblox_zone_backoff(app) == 0)
+    {
+        return;
+    }
+
+    rc = ngx_http_quickblox_zone_get(app, &ctx->credential,
+                                     NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW, &found);
+
+    if (rc == NGX_HTTP_QUICKBLOX_ZONE_CLAIMED) {
+        ngx_http_quickblox_zone_release(app, &ctx->credential, found.lease);
+    }
+
+    if (rc == NGX_HTTP_QUICKBLOX_ZONE_STALE) {
+        ngx_http_quickblox_session_found(r, ctx, &found, rc);
+        (void) ngx_http_quickblox_session_copy(r, ctx, &found.session);
+    }
+}
+
+
+ngx_int_t
+ngx_http_quickblox_session_expired(ngx_http_quickblox_ctx_t *ctx)
+{
+    return ngx_http_quickblox_zone_drop(ctx->conf->application,
+                                        &ctx->credential,
+                                        ctx->session.generation);
+}
+
+
+void
+ngx_http_quickblox_session_suspect(ngx_http_quickblox_ctx_t *ctx)
+{
+    ngx_http_quickblox_zone_suspect(ctx->conf->application, &ctx->credential,
+                                    ctx->session.generation);
+}
+
+
+void
+ngx_http_quickblox_session_accepted(ngx_http_quickblox_ctx_t *ctx)
+{
+    if (ctx->session.proved
+        || ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT)
+    {
+        return;
+    }
+
+    ctx->session.proved = 1;
+
+    ngx_http_quickblox_zone_prove(ctx->conf->application, &ctx->credential,
+                                  ctx->session.generation);
+}
+
+
+void
+ngx_http_quickblox_session_forget(ngx_http_quickblox_ctx_t *ctx)
+{
+    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+        (void) ngx_http_quickblox_session_expired(ctx);
+
+    } else {
+        ngx_http_quickblox_session_suspect(ctx);
+    }
+}
+
+
+void
+ngx_http_quickblox_session_slide(ngx_http_quickblox_ctx_t *ctx,
+    ngx_str_t *date)
+{
+    time_t                             expires, now;
+    ngx_http_quickblox_application_t  *app;
+
+    app = ctx->conf->application;
+    now = ngx_time();
+
+    expires = ngx_http_quickblox_parse_date(date);
+
+    if (expires == NGX_ERROR || expires == ctx->session.expires
+        || expires <= now || expires > now + app->session_lifetime + 3600)
+    {
+        return;
+    }
+
+    ctx->session.expires = expires;
+
+    ngx_http_quickblox_zone_slide(app, &ctx->credential,
+                                  ctx->session.generation, expires);
+}
+
+
+static ngx_queue_t *
+ngx_http_quickblox_flights(ngx_http_request_t *r,
+    ngx_http_quickblox_credential_t *credential)
+{
+    ngx_http_quickblox_main_conf_t  *qmcf;
+
+    qmcf = ngx_http_get_module_main_conf(r, ngx_http_quickblox_module);
+
+    return &qmcf->flights[credential->key[0]];
+}
+
+
+/*
+ * The flight of this worker that holds the lease, or one that polls.  One
+ * that has lost its lease, as its session was dropped, is no longer joined.
+ */
+
+static ngx_http_quickblox_flight_t *
+ngx_http_quickblox_flight_find(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, uint32_t lease)
+{
+    ngx_queue_t                  *q, *flights;
+    ngx_http_quickblox_flight_t  *flight;
+
+    flights = ngx_http_quickblox_flights(r, &ctx->credential);
+
+    for (q = ngx_queue_head(flights);
+         q != ngx_queue_sentinel(flights);
+         q = ngx_queue_next(q))
+    {
+        flight = ngx_queue_data(q, ngx_http_quickblox_flight_t, queue);
+
+        if (ngx_memcmp(flight->credential.key, ctx->credential.key,
+                       NGX_HTTP_QUICKBLOX_DIGEST_LEN)
+            == 0
+            && (flight->polling || flight->lease == lease))
+        {
+            return flight;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* found is NULL for one that polls */
+
+static ngx_http_quickblox_flight_t *
+ngx_http_quickblox_flight_create(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_found_t *found)
+{
+    ngx_pool_t                   *pool;
+    ngx_http_core_loc_conf_t     *clcf;
+    ngx_http_quickblox_flight_t  *flight;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    pool = ngx_create_pool(1024, clcf->error_log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    flight = ngx_pcalloc(pool, sizeof(ngx_http_quickblox_flight_t));
+    if (flight == NULL) {
+        goto failed;
+    }
+
+    flight->pool = pool;
+    flight->log = clcf->error_log;
+    flight->application = ctx->conf->application;
+    flight->credential = ctx->credential;
+
+    flight->conf_ctx.main_conf = r->main_conf;
+    flight->conf_ctx.srv_conf = r->srv_conf;
+    flight->conf_ctx.loc_conf = r->loc_conf;
+
+    flight->poll.handler = ngx_http_quickblox_flight_poll;
+    flight->poll.data = flight;
+    flight->poll.log = clcf->error_log;
+
+    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+        if (ngx_http_quickblox_flight_set_token(flight, &ctx->credential.token)
+            != NGX_OK)
+        {
+            goto failed;
+        }
+
+        flight->credential.token = flight->token;
+    }
+
+    if (found == NULL) {
+        flight->polling = 1;
+
+    } else {
+        flight->ask = found->ask;
+        flight->lease = found->lease;
+
+        if (ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
+            && found->ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE
+            && ngx_http_quickblox_flight_set_token(flight,
+                                                   &found->session.token)
+               != NGX_OK)
+        {
+            goto failed;
+        }
+    }
+
+    ngx_queue_init(&flight->waiters);
+    ngx_queue_insert_head(ngx_http_quickblox_flights(r, &ctx->credential),
+                          &flight->queue);
+
+    return flight;
+
+failed:
+
+    ngx_destroy_pool(pool);
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_flight_set_token(ngx_http_quickblox_flight_t *flight,
+    ngx_str_t *token)
+{
+    flight->token.data = ngx_pstrdup(flight->pool, token);
+    if (flight->token.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    flight->token.len = token->len;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_quickblox_flight_free(ngx_http_quickblox_flight_t *flight)
+{
+    ngx_queue_remove(&flight->queue);
+
+    if (flight->poll.timer_set) {
+        ngx_del_timer(&flight->poll);
+    }
+
+    if (flight->token.len) {
+        ngx_explicit_memzero(flight->token.data, flight->token.len);
+    }
+
+    ngx_destroy_pool(flight->pool);
+}
+
+
+/* another worker asks: its result, its failure or its death ends the wait */
+
+static void
+ngx_http_quickblox_flight_poll(ngx_event_t *ev)
+{
+    ngx_http_quickblox_zone_e     rc;
+    ngx_http_quickblox_found_t    found;
+    ngx_http_quickblox_flight_t  *flight;
+
+    flight = ev->data;
+
+    if (ngx_queue_empty(&flight->waiters)) {
+        ngx_http_quickblox_flight_free(flight);
+        return;
+    }
+
+    rc = ngx_http_quickblox_zone_get(flight->application, &flight->credential,
+                                     flight->flags, &found);
+
+    switch (rc) {
+
+    case NGX_HTTP_QUICKBLOX_ZONE_WAIT:
+        ngx_add_timer(&flight->poll, NGX_HTTP_QUICKBLOX_POLL);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_CLAIMED:
+        flight->polling = 0;
+        flight->ask = found.ask;
+        flight->lease = found.lease;
+
+        if (flight->token.len == 0 && found.ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE
+            && ngx_http_quickblox_flight_set_token(flight,
+                                                   &found.session.token)
+               != NGX_OK)
+        {
+            ngx_http_quickblox_flight_failed(flight, NULL, 0, "out of memory");
+            break;
+        }
+
+        ngx_http_quickblox_flight_start(flight);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_HIT:
+    case NGX_HTTP_QUICKBLOX_ZONE_STALE:
+        ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_OK,
+                                         &found.session, 0, NULL);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_REJECTED:
+        ngx_http_quickblox_flight_finish(flight,
+                                         NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
+                                         NULL, 0, NULL);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_FOREIGN:
+        ngx_http_quickblox_flight_finish(flight,
+                                         NGX_HTTP_QUICKBLOX_RESULT_FOREIGN,
+                                         NULL, 0, NULL);
+        break;
+
+    default: /* NGX_HTTP_QUICKBLOX_ZONE_BACKOFF */
+        ngx_http_quickblox_flight_finish(flight,
+                                         NGX_HTTP_QUICKBLOX_RESULT_FAILED,
+                                         NULL, found.retry_after,
+                                         "the API has failed");
+    }
+
+    ngx_explicit_memzero(found.token, sizeof(found.token));
+}
+
+
+static void
+ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
+{
+    ngx_int_t                   rc;
+    ngx_http_quickblox_call_t  *call;
+
+    if (flight->deadline == 0) {
+        flight->deadline = ngx_current_msec + flight->application->timeout;
+    }
+
+    call = ngx_http_quickblox_api_create(&flight->conf_ctx, flight->log,
+                                         flight->application);
+    if (call == NULL) {
+        ngx_http_quickblox_flight_failed(flight, NULL, 0, "out of memory");
+        return;
+    }
+
+    ngx_str_set(&call->path, "/session.json");
+
+    if (flight->ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE) {
+        rc = ngx_http_quickblox_flight_validate(flight, call);
+
+    } else {
+        rc = ngx_http_quickblox_flight_login(flight, call);
+    }
+
+    if (rc != NGX_OK) {
+        ngx_http_quickblox_api_free(call);
+        ngx_http_quickblox_flight_failed(flight, NULL, 0,
+                                         "the call could not be made");
+        return;
+    }
+
+    call->handler = ngx_http_quickblox_flight_called;
+    call->data = flight;
+    call->timeout = flight->deadline - ngx_current_msec;
+
+    ngx_http_quickblox_api_start(call);
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_flight_validate(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    call->method = NGX_HTTP_GET;
+    ngx_str_set(&call->method_name, "GET");
+
+    call->token.data = ngx_pstrdup(call->pool, &flight->token);
+    if (call->token.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    call->token.len = flight->token.len;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_flight_login(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    time_t                             now;
+    uint32_t                           nonce;
+    u_char                             number[NGX_INT32_LEN];
+    u_char                             stamp[NGX_TIME_T_LEN];
+    ngx_http_quickblox_create_t        p;
+    ngx_http_quickblox_application_t  *app;
+
+    app = flight->application;
+
+    call->method = NGX_HTTP_POST;
+    ngx_str_set(&call->method_name, "POST");
+
+    if (RAND_bytes((u_char *) &nonce, sizeof(nonce)) != 1) {
+        return NGX_ERROR;
+    }
+
+    now = ngx_time() + ngx_http_quickblox_zone_clock(app);
+
+    ngx_memzero(&p, sizeof(ngx_http_quickblox_create_t));
+
+    p.application_id = app->id;
+    p.auth_key = app->auth_key;
+    p.auth_secret = app->auth_secret;
+    p.signature = app->signature;
+
+    p.nonce.data = number;
+    p.nonce.len = ngx_sprintf(number, "%uD", nonce & 0x7fffffff) - number;
+
+    p.timestamp.data = stamp;
+    p.timestamp.len = ngx_sprintf(stamp, "%T", now) - stamp;
+
+    if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_USER) {
+        p.login = app->login;
+        p.email = app->email;
+        p.password = app->password;
+    }
+
+    call->body.data = ngx_pnalloc(call->pool,
+                                  ngx_http_quickblox_create_size(&p));
+    if (call->body.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_quickblox_create_body(&p, &call->body);
+}
+
+
+static void
+ngx_http_quickblox_flight_called(ngx_http_quickblox_call_t *call)
+{
+    ngx_http_quickblox_flight_t  *flight;
+
+    flight = call->data;
+
+    if (call->status == 0) {
+
+        /*
+         * a connection that broke is worth a second try, on a fresh one and
+         * with a fresh nonce, in what is left of the time
+         */
+
+        if (call->broken && !flight->retried
+            && (ngx_msec_int_t) (flight->deadline - ngx_current_msec) > 0)
+        {
+            flight->retried = 1;
+            ngx_http_quickblox_flight_start(flight);
+            return;
+        }
+
+        ngx_http_quickblox_flight_failed(flight, call, 1, NULL);
+        return;
+    }
+
+    if (call->status >= NGX_HTTP_INTERNAL_SERVER_ERROR
+        || call->status == NGX_HTTP_TOO_MANY_REQUESTS)
+    {
+        ngx_http_quickblox_flight_failed(flight, call, 1, NULL);
+        return;
+    }
+
+    if (flight->ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE) {
+        ngx_http_quickblox_flight_validated(flight, call);
+
+    } else {
+        ngx_http_quickblox_flight_created(flight, call);
+    }
+}
+
+
+static void
+ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    const char                   *reason;
+    ngx_http_quickblox_answer_t   answer;
+
+    if (call->status == NGX_HTTP_UNAUTHORIZED) {
+        ngx_http_quickblox_flight_dead(flight, call);
+        return;
+    }
+
+    if (call->status != NGX_HTTP_OK) {
+        ngx_http_quickblox_flight_failed(flight, call, 0,
+                                         call->status == NGX_HTTP_NOT_FOUND
+                                         ? "is \"api_host\" right?" : NULL);
+        return;
+    }
+
+    if (ngx_http_quickblox_parse_session(&call->answer, &answer, &reason)
+        != NGX_OK)
+    {
+        ngx_http_quickblox_flight_failed(flight, call, 0,
+                                         "no session in the answer");
+        return;
+    }
+
+    if (answer.token_len != flight->token.len
+        || CRYPTO_memcmp(answer.token, flight->token.data, answer.token_len)
+           != 0)
+    {
+        ngx_http_quickblox_flight_failed(flight, call, 0,
+                                         "another token in the answer");
+
+    } else if (answer.application_id == flight->application->id_number
+               && ngx_http_quickblox_flight_kind(flight, &answer))
+    {
+        ngx_http_quickblox_flight_store(flight, call, &answer, 0);
+
+    } else if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+
+        ngx_http_quickblox_flight_answers(flight);
+
+        ngx_http_quickblox_zone_reject(flight->application,
+                                       &flight->credential, flight->lease, 1);
+
+        ngx_http_quickblox_flight_finish(flight,
+                                         NGX_HTTP_QUICKBLOX_RESULT_FOREIGN,
+                                         NULL, 0, NULL);
+    } else {
+
+        /* one held has become another's, somebody's login or logout did it */
+
+        flight->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
+        ngx_http_quickblox_flight_start(flight);
+    }
+
+    ngx_explicit_memzero(&answer, sizeof(ngx_http_quickblox_answer_t));
+}
+
+
+/* 401; only the text of an expiry says for certain that there is no session */
+
+static void
+ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    ngx_http_quickblox_flight_answers(flight);
+
+    if (flight->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+        flight->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
+        ngx_http_quickblox_flight_start(flight);
+        return;
+    }
+
+    if (ngx_http_quickblox_has_error(&call->answer,
+                                     &ngx_http_quickblox_expired))
+    {
+        ngx_http_quickblox_zone_reject(flight->application,
+                                       &flight->credential, flight->lease, 0);
+
+        ngx_http_quickblox_flight_finish(flight,
+                                         NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
+                                         NULL, 0, NULL);
+        return;
+    }
+
+    ngx_http_quickblox_zone_release(flight->application, &flight->credential,
+                                    flight->lease);
+
+    ngx_http_quickblox_flight_finish(flight,
+                                     NGX_HTTP_QUICKBLOX_RESULT_UNKNOWN,
+                                     NULL, 0, NULL);
+}
+
+
+static void
+ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    const char                   *reason;
+    ngx_http_quickblox_answer_t   answer;
+
+    if (call->status != NGX_HTTP_CREATED && call->status != NGX_HTTP_OK) {
+        ngx_http_quickblox_flight_refused(flight, call);
+        return;
+    }
+
+    if (ngx_http_quickblox_parse_session(&call->answer, &answer, &reason)
+        != NGX_OK)
+    {
+        ngx_http_quickblox_flight_failed(flight, call, 1,
+                                         "no session in the answer");
+        return;
+    }
+
+    if (answer.application_id != flight->application->id_number) {
+        ngx_http_quickblox_flight_failed(flight, call, 1,
+                                         "a session of another application");
+
+    } else if (!ngx_http_quickblox_flight_kind(flight, &answer)) {
+        ngx_http_quickblox_flight_failed(flight, call, 1,
+                                         "a session of another kind");
+
+    } else {
+        ngx_http_quickblox_flight_store(flight, call, &answer, 1);
+    }
+
+    ngx_explicit_memzero(&answer, sizeof(ngx_http_quickblox_answer_t));
+}
+
+
+static void
+ngx_http_quickblox_flight_refused(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    const char  *reason;
+
+    reason = NULL;
+
+    if (call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE
+        && ngx_http_quickblox_has_error(&call->answer,
+                                        &ngx_http_quickblox_bad_timestamp))
+    {
+        reason = "bad timestamp, is this machine's clock right?";
+
+        if (!flight->clock_set && call->date != NGX_ERROR) {
+            flight->clock_set = 1;
+
+            ngx_http_quickblox_zone_set_clock(flight->application,
+                                              call->date - ngx_time());
+            ngx_http_quickblox_flight_start(flight);
+            return;
+        }
+
+    } else if (call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE
+               && ngx_http_quickblox_has_error(&call->answer,
+                                           &ngx_http_quickblox_bad_signature))
+    {
+        reason = "unexpected signature, is \"auth_secret\" right?";
+
+    } else if (call->status == NGX_HTTP_UNAUTHORIZED) {
+        reason = "the application's login or password is refused";
+
+    } else if (call->status == NGX_HTTP_NOT_FOUND) {
+        reason = "is \"api_host\" right?";
+    }
+
+    ngx_http_quickblox_flight_failed(flight, call, 1, reason);
+}
+
+
+/* the gateway's user has a user session, its application has none */
+
+static ngx_uint_t
+ngx_http_quickblox_flight_kind(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_answer_t *answer)
+{
+    switch (flight->credential.source) {
+
+    case NGX_HTTP_QUICKBLOX_SOURCE_USER:
+        return answer->user_id != 0;
+
+    case NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION:
+        return answer->user_id == 0;
+
+    default: /* NGX_HTTP_QUICKBLOX_SOURCE_CLIENT */
+        return 1;
+    }
+}
+
+
+static void
+ngx_http_quickblox_flight_store(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call, ngx_http_quickblox_answer_t *answer,
+    ngx_uint_t created)
+{
+    time_t                             now;
+    ngx_http_quickblox_session_t       session;
+    ngx_http_quickblox_application_t  *app;
+
+    app = flight->application;
+    now = ngx_time();
+
+    ngx_http_quickblox_flight_answers(flight);
+
+    ngx_memzero(&session, sizeof(ngx_http_quickblox_session_t));
+
+    session.token.len = answer->token_len;
+    session.token.data = answer->token;
+    session.user_id = answer->user_id;
+    session.expires = now + app->session_lifetime;
+
+    if (call->expires != NGX_ERROR && call->expires > now
+        && call->expires <= now + app->session_lifetime + 3600)
+    {
+        session.expires = call->expires;
+    }
+
+    ngx_http_quickblox_zone_store(app, &flight->credential, flight->lease,
+                                  &session, created);
+
+    ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_OK,
+                                     &session, 0, NULL);
+}
+
+
+/*
+ * backoff is 0 for what may be one client's affair.  call is NULL when none
+ * was made.
+ */
+
+static void
+ngx_http_quickblox_flight_failed(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call, ngx_uint_t backoff, const char *reason)
+{
+    time_t                             retry_after;
+    ngx_http_quickblox_log_e           log;
+    ngx_http_quickblox_application_t  *app;
+
+    app = flight->application;
+
+    ngx_http_quickblox_zone_release(app, &flight->credential, flight->lease);
+
+    if (backoff) {
+        log = ngx_http_quickblox_zone_failed(app, call->started,
+                                  call->status == NGX_HTTP_TOO_MANY_REQUESTS
+                                  ? call->retry_after : 0);
+    } else {
+        log = ngx_http_quickblox_zone_odd(app);
+    }
+
+    if (log != NGX_HTTP_QUICKBLOX_LOG_NOTHING) {
+        ngx_http_quickblox_flight_log(flight, call, reason);
+    }
+
+    retry_after = ngx_http_quickblox_zone_backoff(app);
+
+    ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_FAILED,
+                                     NULL, retry_after,
+                                     call && call->status
+                                     ? "the API has refused the call"
+                                     : "the API has not answered");
+}
+
+
+static void
+ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call, const char *reason)
+{
+    ngx_str_t  text;
+
+    if (call == NULL) {
+        ngx_log_error(NGX_LOG_ERR, flight->log, 0,
+                      "quickblox application \"%V\": no API call made, %s, "
+                      "source: %V", &flight->application->name, reason,
+                      ngx_http_quickblox_source_name(flight->credential.source));
+        return;
+    }
+
+    if (reason) {
+        text.data = (u_char *) reason;
+        text.len = ngx_strlen(reason);
+
+    } else {
+        text = call->reason;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, flight->log, 0,
+                  "quickblox application \"%V\": API call \"%V %V\" failed, "
+                  "status %ui%s%V, source: %V, no calls for %T s",
+                  &flight->application->name, &call->method_name, &call->path,
+                  call->status, text.len ? ": " : "", &text,
+                  ngx_http_quickblox_source_name(flight->credential.source),
+                  ngx_http_quickblox_zone_backoff(flight->application));
+}
+
+
+static void
+ngx_http_quickblox_flight_answers(ngx_http_quickblox_flight_t *flight)
+{
+    if (ngx_http_quickblox_zone_succeeded(flight->application)
+        == NGX_HTTP_QUICKBLOX_LOG_END)
+    {
+        ngx_log_error(NGX_LOG_ERR, flight->log, 0,
+                      "quickblox application \"%V\": the API answers again",
+                      &flight->application->name);
+    }
+}
+
+
+/* the waiting requests go on from events of their own */
+
+static void
+ngx_http_quickblox_flight_finish(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_result_e result, ngx_http_quickblox_session_t *session,
+    time_t retry_after, const char *error)
+{
+    ngx_queue_t               *q;
+    ngx_http_quickblox_ctx_t  *ctx;
+
+    while (!ngx_queue_empty(&flight->waiters)) {
+
+        q = ngx_queue_head(&flight->waiters);
+        ngx_queue_remove(q);
+
+        ctx = ngx_queue_data(q, ngx_http_quickblox_ctx_t, queue);
+
+        ctx->flight = NULL;
+        ctx->result = result;
+        ctx->retry_after = ngx_max(retry_after, 1);
+        ctx->error = error;
+
+        if (session
+            && ngx_http_quickblox_session_copy(ctx->request, ctx, session)
+               != NGX_OK)
+        {
+            ctx->result = NGX_HTTP_QUICKBLOX_RESULT_FAILED;
+            ctx->error = "out of memory";
+        }
+
+        if (ctx->event.timer_set) {
+            ngx_del_timer(&ctx->event);
+        }
+
+        ngx_post_event(&ctx->event, &ngx_posted_events);
+    }
+
+    ngx_http_quickblox_flight_free(flight);
+}

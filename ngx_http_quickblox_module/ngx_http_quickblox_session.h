@@ -1,0 +1,68 @@
+
+#ifndef _NGX_HTTP_QUICKBLOX_SESSION_H_INCLUDED_
+#define _NGX_HTTP_QUICKBLOX_SESSION_H_INCLUDED_
+
+
+#include "ngx_http_quickblox_module.h"
+
+
+/*
+ * Finds the session of ctx->credential: in the zone, or by asking the API,
+ * one call for all requests and workers that need it.  force 1 asks even
+ * though a client's session is still trusted.
+ *
+ * NGX_OK     ctx->result, ctx->status and, of a session, ctx->session are
+ *            set; with RESULT_FAILED ctx->retry_after and ctx->error, too
+ * NGX_AGAIN  the request waits, watching for its client to go away; later
+ *            ctx->resume(r) is called, once, with the same fields set
+ * NGX_ERROR  memory is short
+ */
+
+ngx_int_t ngx_http_quickblox_session_get(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_uint_t force);
+
+
+/* ends a request's waiting, if it does wait; for its cleanup */
+
+void ngx_http_quickblox_session_cancel(ngx_http_quickblox_ctx_t *ctx);
+
+
+/*
+ * An upstream has answered that the session of the request is gone: it is
+ * dropped if it is still this one.  NGX_DECLINED when a session held must
+ * not be made anew yet, as the last ones were not accepted either.
+ */
+
+ngx_int_t ngx_http_quickblox_session_expired(ngx_http_quickblox_ctx_t *ctx);
+
+
+/* the session of the request may be gone: it is validated before its next use */
+
+void ngx_http_quickblox_session_suspect(ngx_http_quickblox_ctx_t *ctx);
+
+
+/* an upstream has accepted the session of the request */
+
+void ngx_http_quickblox_session_accepted(ngx_http_quickblox_ctx_t *ctx);
+
+
+/*
+ * What is known of the request's session is no longer so (its user has logged
+ * in or out): a validation is dropped in all workers, a session held becomes
+ * suspect.
+ */
+
+void ngx_http_quickblox_session_forget(ngx_http_quickblox_ctx_t *ctx);
+
+
+/*
+ * Takes a new expiry from a QB-Token-ExpirationDate, if it is one to be
+ * believed: in the future and no further off than session_lifetime and an
+ * hour.
+ */
+
+void ngx_http_quickblox_session_slide(ngx_http_quickblox_ctx_t *ctx,
+    ngx_str_t *date);
+
+
+#endif /* _NGX_HTTP_QUICKBLOX_SESSION_H_INCLUDED_ */
