@@ -7,7 +7,8 @@ NGINX_SRC   = /usr/share/nginx/src
 BUILD       = build
 
 CC          = cc
-WARNINGS    = -Wall -Wextra -Werror
+# -Wno-unused-parameter as nginx has it: callbacks do not need all they get
+WARNINGS    = -Wall -Wextra -Wno-unused-parameter -Werror
 CFLAGS      = -g -O2
 
 MODULE      = $(BUILD)/ngx_http_quickblox_module.so

@@ -764,7 +764,9 @@ ngx_http_quickblox_api_create_request(ngx_http_request_t *r)
     *b->last++ = CR;
     *b->last++ = LF;
 
-    b->last = ngx_cpymem(b->last, call->body.data, call->body.len);
+    if (call->body.len) {
+        b->last = ngx_cpymem(b->last, call->body.data, call->body.len);
+    }
 
     b->flush = 1;
 
@@ -1232,8 +1234,10 @@ ngx_http_quickblox_api_append(ngx_http_quickblox_call_t *call, u_char *data,
         call->size = size;
     }
 
-    ngx_memcpy(call->answer.data + call->answer.len, data, len);
-    call->answer.len += len;
+    if (len) {
+        ngx_memcpy(call->answer.data + call->answer.len, data, len);
+        call->answer.len += len;
+    }
 
     return NGX_OK;
 }

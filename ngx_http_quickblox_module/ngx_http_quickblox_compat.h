@@ -22,7 +22,7 @@
 
 /* fastcgi, scgi and uwsgi keep the links they made of the request's list */
 #define ngx_http_quickblox_unlink_headers(r)                                 \
-    (r)->headers_in.multi = NULL;                                            \
+    (r)->headers_in.multi = 0;                                               \
     (r)->headers_in.multi_linked = 0
 
 #else

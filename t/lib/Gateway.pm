@@ -306,8 +306,9 @@ sub new ($class, %opt) {
     $self->{dir} = File::Temp::tempdir('quickblox-XXXXXXXX', TMPDIR => 1);
     chmod 0755, $self->{dir};
 
+    # Held here until the end: a variable of the test's file goes out of scope
+    # before END, when its exit code can still be set.
     push @all, $self;
-    weaken $all[-1];
 
     return $self;
 }
@@ -832,19 +833,8 @@ END {
     # Waiting for children changes the exit code, too.
     my $code = $?;
 
-    $_ && $_->_abandon && ($code ||= 1) for @all;
+    $_->_abandon && ($code ||= 1) for @all;
     $? = $code;
-}
-
-sub DESTROY ($self) {
-    # Too late: END has done it, and even a local $? would change the exit
-    # code now.
-    return if ${^GLOBAL_PHASE} eq 'DESTRUCT';
-
-    local ($?, $!, $@);
-    $self->_abandon;
-
-    return;
 }
 
 1;

@@ -67,6 +67,7 @@ sub stop ($self) {
 }
 
 sub DESTROY ($self) {
+    # Even a local $? would change the exit code then.
     return if ${^GLOBAL_PHASE} eq 'DESTRUCT';
 
     local ($?, $!, $@);

@@ -93,6 +93,9 @@ sub _environment ($self) {
     my $asan = "log_path=$self->{dir}/sanitizer:"
         . 'detect_leaks=0:abort_on_error=0';
 
+    # To nginx itself, NGINX is the list of sockets that it inherits.
+    delete $ENV{NGINX};
+
     # Only nginx is built for what is preloaded.
     $ENV{LD_PRELOAD} = $ENV{NGINX_PRELOAD} if $ENV{NGINX_PRELOAD};
 
@@ -341,6 +344,7 @@ sub complaints ($self, @allowed) {
 }
 
 sub DESTROY ($self) {
+    # Even a local $? would change the exit code then.
     return if ${^GLOBAL_PHASE} eq 'DESTRUCT';
 
     local ($?, $!, $@);
