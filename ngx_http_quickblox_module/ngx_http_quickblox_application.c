@@ -769,7 +769,8 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_str_t *name,
         goto done;
     }
 
-    if (!ngx_is_file(&fi) || ngx_file_size(&fi) > NGX_HTTP_QUICKBLOX_SECRET_MAX)
+    if (!ngx_is_file(&fi)
+        || ngx_file_size(&fi) > NGX_HTTP_QUICKBLOX_SECRET_MAX)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\" is not a file of at most %d bytes",

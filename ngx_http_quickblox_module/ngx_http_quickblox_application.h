@@ -34,7 +34,8 @@ ngx_http_quickblox_application_t *ngx_http_quickblox_application_get(
  */
 
 ngx_int_t ngx_http_quickblox_application_init(ngx_conf_t *cf,
-    ngx_http_quickblox_main_conf_t *qmcf, ngx_http_quickblox_application_t *app);
+    ngx_http_quickblox_main_conf_t *qmcf,
+    ngx_http_quickblox_application_t *app);
 
 
 #endif /* _NGX_HTTP_QUICKBLOX_APPLICATION_H_INCLUDED_ */

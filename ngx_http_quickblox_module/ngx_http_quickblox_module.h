@@ -129,7 +129,7 @@ struct ngx_http_quickblox_application_s {
     ngx_str_t                          ssl_trusted_certificate;
 
     ngx_shm_zone_t                    *shm_zone;
-    ngx_http_quickblox_share_t        *share;     /* its own part of the zone */
+    ngx_http_quickblox_share_t        *share;     /* in the zone, its own */
 
     unsigned                           ssl:1;
     unsigned                           has_api:1;

@@ -83,6 +83,8 @@ static void ngx_http_quickblox_flight_refused(
 static void ngx_http_quickblox_flight_store(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call,
     ngx_http_quickblox_answer_t *answer, ngx_uint_t created);
+static ngx_int_t ngx_http_quickblox_flight_parse(
+    ngx_http_quickblox_call_t *call, ngx_http_quickblox_answer_t *answer);
 static ngx_uint_t ngx_http_quickblox_flight_kind(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_answer_t *answer);
 static void ngx_http_quickblox_flight_failed(
@@ -644,7 +646,8 @@ ngx_http_quickblox_flight_poll(ngx_event_t *ev)
         flight->ask = found.ask;
         flight->lease = found.lease;
 
-        if (flight->token.len == 0 && found.ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE
+        if (flight->token.len == 0
+            && found.ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE
             && ngx_http_quickblox_flight_set_token(flight,
                                                    &found.session.token)
                != NGX_OK)
@@ -841,8 +844,7 @@ static void
 ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call)
 {
-    const char                   *reason;
-    ngx_http_quickblox_answer_t   answer;
+    ngx_http_quickblox_answer_t  answer;
 
     if (call->status == NGX_HTTP_UNAUTHORIZED) {
         ngx_http_quickblox_flight_dead(flight, call);
@@ -856,11 +858,8 @@ ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
         return;
     }
 
-    if (ngx_http_quickblox_parse_session(&call->answer, &answer, &reason)
-        != NGX_OK)
-    {
-        ngx_http_quickblox_flight_failed(flight, call, 0,
-                                         "no session in the answer");
+    if (ngx_http_quickblox_flight_parse(call, &answer) != NGX_OK) {
+        ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
         return;
     }
 
@@ -937,19 +936,15 @@ static void
 ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call)
 {
-    const char                   *reason;
-    ngx_http_quickblox_answer_t   answer;
+    ngx_http_quickblox_answer_t  answer;
 
     if (call->status != NGX_HTTP_CREATED && call->status != NGX_HTTP_OK) {
         ngx_http_quickblox_flight_refused(flight, call);
         return;
     }
 
-    if (ngx_http_quickblox_parse_session(&call->answer, &answer, &reason)
-        != NGX_OK)
-    {
-        ngx_http_quickblox_flight_failed(flight, call, 1,
-                                         "no session in the answer");
+    if (ngx_http_quickblox_flight_parse(call, &answer) != NGX_OK) {
+        ngx_http_quickblox_flight_failed(flight, call, 1, NULL);
         return;
     }
 
@@ -1006,6 +1001,35 @@ ngx_http_quickblox_flight_refused(ngx_http_quickblox_flight_t *flight,
     }
 
     ngx_http_quickblox_flight_failed(flight, call, 1, reason);
+}
+
+
+/* what is wrong with an answer becomes the call's reason */
+
+static ngx_int_t
+ngx_http_quickblox_flight_parse(ngx_http_quickblox_call_t *call,
+    ngx_http_quickblox_answer_t *answer)
+{
+    ngx_int_t    rc;
+    const char  *reason;
+
+    rc = ngx_http_quickblox_parse_session(&call->answer, answer, &reason);
+
+    if (rc == NGX_OK) {
+        return NGX_OK;
+    }
+
+    if (rc == NGX_DECLINED) {
+        reason = "has errors and no session";
+    }
+
+    call->reason.data = call->reason_text;
+    call->reason.len = ngx_snprintf(call->reason_text,
+                                    sizeof(call->reason_text),
+                                    "the answer %s", reason)
+                       - call->reason_text;
+
+    return NGX_ERROR;
 }
 
 
@@ -1107,13 +1131,15 @@ static void
 ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call, const char *reason)
 {
-    ngx_str_t  text;
+    ngx_str_t  text, *source;
+
+    source = ngx_http_quickblox_source_name(flight->credential.source);
 
     if (call == NULL) {
         ngx_log_error(NGX_LOG_ERR, flight->log, 0,
                       "quickblox application \"%V\": no API call made, %s, "
                       "source: %V", &flight->application->name, reason,
-                      ngx_http_quickblox_source_name(flight->credential.source));
+                      source);
         return;
     }
 
@@ -1130,7 +1156,7 @@ ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
                   "status %ui%s%V, source: %V, no calls for %T s",
                   &flight->application->name, &call->method_name, &call->path,
                   call->status, text.len ? ": " : "", &text,
-                  ngx_http_quickblox_source_name(flight->credential.source),
+                  source,
                   ngx_http_quickblox_zone_backoff(flight->application));
 }
 

@@ -36,7 +36,7 @@ void ngx_http_quickblox_session_cancel(ngx_http_quickblox_ctx_t *ctx);
 ngx_int_t ngx_http_quickblox_session_expired(ngx_http_quickblox_ctx_t *ctx);
 
 
-/* the session of the request may be gone: it is validated before its next use */
+/* the request's session may be gone: it is validated before its next use */
 
 void ngx_http_quickblox_session_suspect(ngx_http_quickblox_ctx_t *ctx);
 

@@ -863,7 +863,12 @@ ngx_http_quickblox_zone_slide(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_zone_lock(app);
 
     record = ngx_http_quickblox_zone_record(app, credential, generation);
-    if (record && record->state == NGX_HTTP_QUICKBLOX_VALID) {
+
+    /* one that was dropped stays so: an answer may be older than its end */
+
+    if (record && record->state == NGX_HTTP_QUICKBLOX_VALID
+        && record->expires)
+    {
         record->expires = (uint32_t) expires;
     }
 

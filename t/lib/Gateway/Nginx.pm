@@ -26,7 +26,9 @@ sub new ($class, %opt) {
     return $self;
 }
 
-sub binary { return $ENV{NGINX} // '/usr/sbin/nginx' }
+my $binary = $ENV{NGINX} // '/usr/sbin/nginx';
+
+sub binary { return $binary }
 
 sub dir ($self) { return $self->{dir} }
 
