@@ -1,5 +1,6 @@
 # make            the module for the nginx that is installed
 # make test       the tests; installs what they need
+# make test-asan  the same under AddressSanitizer and UBSan
 # make run        nginx with the module, a backend and a stand-in API
 
 NGINX       = /usr/sbin/nginx
@@ -77,7 +78,18 @@ $(BUILD)/.test-deps:
 	@$(call install-deps,$(TEST_DEPS))
 
 test: $(BUILD)/.test-deps $(MODULE) $(UNITS)
-	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) $(PROVE) t/
+	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
+	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
+	    $(PROVE) t/
+
+# the module built with sanitizers, their libraries preloaded into nginx
+
+SANITIZE    = -fsanitize=address,undefined -fno-omit-frame-pointer
+
+test-asan:
+	$(MAKE) BUILD=$(BUILD)/asan CFLAGS="-g -O1 $(SANITIZE)" \
+	    NGINX_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
+	    $$($(CC) -print-file-name=libubsan.so)" test
 
 run: $(BUILD)/.run-deps $(MODULE)
 	@NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) t/run
@@ -85,4 +97,4 @@ run: $(BUILD)/.run-deps $(MODULE)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test run clean
+.PHONY: all test test-asan run clean

@@ -327,7 +327,7 @@ ngx_http_quickblox_replay_examine(ngx_http_request_t *r,
         b = cl->buf;
         size = ngx_buf_in_memory(b) ? (size_t) (b->last - b->pos) : 0;
 
-        if (keep) {
+        if (keep && size) {
 
             if (size > qlcf->expired_buffer - ctx->body_len) {
                 return ngx_http_quickblox_replay_pass(r, ctx, 0, cl);

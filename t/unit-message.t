@@ -7,6 +7,7 @@ use strict;
 
 use FindBin;
 
-my $test = "$FindBin::Bin/../build/unit/message_test";
+my $units = $ENV{QUICKBLOX_UNITS} // "$FindBin::Bin/../build/unit";
+my $test = "$units/message_test";
 
 exec { $test } $test or die "$test: $!\n";
