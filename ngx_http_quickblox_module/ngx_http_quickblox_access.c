@@ -580,7 +580,7 @@ ngx_http_quickblox_rewrite_handler(ngx_http_request_t *r)
 
     if (ctx) {
         if (r == r->main) {
-            ngx_http_quickblox_replay_left(r, ctx);
+            ngx_http_quickblox_replay_unseen(r, ctx);
         }
 
         ngx_http_quickblox_header_restore(r, ctx);

@@ -285,7 +285,11 @@ ngx_http_quickblox_cleanup(void *data)
     ngx_http_quickblox_session_cancel(ctx);
     ngx_http_quickblox_replay_cancel(ctx);
 
-    if (ctx->session.token.len) {
+    /* a client's token is where the client or the configuration put it */
+
+    if (ctx->session.token.len
+        && ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT)
+    {
         ngx_explicit_memzero(ctx->session.token.data, ctx->session.token.len);
     }
 }

@@ -93,7 +93,6 @@ struct ngx_http_quickblox_application_s {
     ngx_resolver_addr_t               *addrs;     /* last good, per worker */
     ngx_uint_t                         naddrs;
     time_t                             addrs_valid;
-    ngx_uint_t                         next_addr;
 
     /* the credentials */
 
@@ -239,7 +238,6 @@ struct ngx_http_quickblox_ctx_s {
     time_t                             retry_after;
     const char                        *error;     /* for $quickblox_error */
     ngx_str_t                          on_behalf_of;
-    uint64_t                           on_behalf_of_id;
 
     /* waiting for a flight */
 
@@ -258,7 +256,6 @@ struct ngx_http_quickblox_ctx_s {
     ngx_event_t                        replay;
     u_char                            *body;
     size_t                             body_len;
-    ngx_chain_t                       *held;
 
     unsigned                           granted:1;   /* a session, or none */
     unsigned                           resumed:1;   /* a flight has ended */
@@ -267,7 +264,6 @@ struct ngx_http_quickblox_ctx_s {
     unsigned                           revalidated:1;
     unsigned                           replayed:1;
     unsigned                           examining:1;
-    unsigned                           swallowing:1;
     unsigned                           examined:1;
 };
 

@@ -67,11 +67,17 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
 
-    /* err_status: the answer is nginx's own */
-
-    if (ctx == NULL || !ctx->granted || r->upstream == NULL || r->err_status
+    if (ctx == NULL || !ctx->granted || r->upstream == NULL
         || ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_API_KEY)
     {
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (r->err_status) {
+
+        /* the status is the one of an "error_page" */
+
+        ngx_http_quickblox_replay_unseen(r, ctx);
         return ngx_http_next_header_filter(r);
     }
 
@@ -583,7 +589,7 @@ ngx_http_quickblox_replay_refuse(ngx_http_request_t *r,
 
 
 void
-ngx_http_quickblox_replay_left(ngx_http_request_t *r,
+ngx_http_quickblox_replay_unseen(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
 {
     if (ctx->applied && ctx->granted && !ctx->examined && r->upstream

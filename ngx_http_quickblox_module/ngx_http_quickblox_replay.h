@@ -12,12 +12,12 @@ ngx_int_t ngx_http_quickblox_replay_init(ngx_conf_t *cf);
 
 
 /*
- * A request leaves its location.  If that is since nginx has intercepted an
- * expired response of its upstream, which no filter has seen, the session is
- * suspect.
+ * A request leaves its location, or its response has another status than the
+ * upstream's.  If nginx has intercepted an expired response thereby, which no
+ * filter has seen, the session is suspect.
  */
 
-void ngx_http_quickblox_replay_left(ngx_http_request_t *r,
+void ngx_http_quickblox_replay_unseen(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 
 

@@ -44,6 +44,8 @@ struct ngx_http_quickblox_flight_s {
 static void ngx_http_quickblox_session_found(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_found_t *found,
     ngx_http_quickblox_zone_e rc);
+static void ngx_http_quickblox_session_cleanse(
+    ngx_http_quickblox_found_t *found);
 static ngx_int_t ngx_http_quickblox_session_copy(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_session_t *session);
 static ngx_int_t ngx_http_quickblox_session_wait(ngx_http_request_t *r,
@@ -176,7 +178,7 @@ ngx_http_quickblox_session_get(ngx_http_request_t *r,
         }
     }
 
-    ngx_explicit_memzero(found.token, sizeof(found.token));
+    ngx_http_quickblox_session_cleanse(&found);
 
     return rc;
 }
@@ -240,6 +242,15 @@ ngx_http_quickblox_session_found(ngx_http_request_t *r,
         ctx->retry_after = found->retry_after;
         ctx->error = "the API has failed and is not called for a while";
         return;
+    }
+}
+
+
+static void
+ngx_http_quickblox_session_cleanse(ngx_http_quickblox_found_t *found)
+{
+    if (found->session.token.data == found->token) {
+        ngx_explicit_memzero(found->token, found->session.token.len);
     }
 }
 
@@ -684,7 +695,7 @@ ngx_http_quickblox_flight_poll(ngx_event_t *ev)
                                          "the API has failed");
     }
 
-    ngx_explicit_memzero(found.token, sizeof(found.token));
+    ngx_http_quickblox_session_cleanse(&found);
 }
 
 

@@ -354,6 +354,7 @@ ngx_http_quickblox_zone_get(ngx_http_quickblox_application_t *app,
         rc = ngx_http_quickblox_zone_get_client(app, credential, flags, found,
                                                 &now);
     } else {
+        ngx_str_null(&found->session.token);
         rc = ngx_http_quickblox_zone_get_held(app, credential, flags, found,
                                               &now);
     }
