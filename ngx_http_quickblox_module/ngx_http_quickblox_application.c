@@ -286,15 +286,25 @@ ngx_http_quickblox_application_unset(ngx_conf_t *cf,
     ngx_http_quickblox_main_conf_t *qmcf, ngx_str_t *name,
     ngx_http_quickblox_application_t **application)
 {
+    u_char                             ch;
+    ngx_uint_t                         i;
     ngx_http_quickblox_application_t  *app;
 
-    if (name->len == 0 || (name->len == 3
-                           && ngx_strncmp(name->data, "off", 3) == 0))
-    {
+    /* it is the realm of a challenge, and "off" has a meaning */
+
+    for (i = 0; i < name->len; i++) {
+        ch = name->data[i];
+
+        if (ch <= 0x20 || ch >= 0x7f || ch == '"' || ch == '\\') {
+            break;
+        }
+    }
+
+    if (i == 0 || i < name->len || ngx_strcmp(name->data, "off") == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid quickblox application name \"%V\", "
-                           "\"off\" and the empty name have a meaning in "
-                           "\"quickblox\": choose another", name);
+                           "invalid quickblox application name \"%V\", write "
+                           "a word other than \"off\", such as \"chat\"",
+                           name);
         return NGX_CONF_ERROR;
     }
 

@@ -73,6 +73,14 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
+    if (ctx->conf != ngx_http_get_module_loc_conf(r,
+                                                  ngx_http_quickblox_module))
+    {
+        /* a redirect has left the location: no business of the session's */
+
+        return ngx_http_next_header_filter(r);
+    }
+
     if (r->err_status) {
 
         /* the status is the one of an "error_page" */
@@ -592,7 +600,7 @@ void
 ngx_http_quickblox_replay_unseen(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
 {
-    if (ctx->applied && ctx->granted && !ctx->examined && r->upstream
+    if (ctx->granted && !ctx->examined && r->upstream
         && ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_API_KEY
         && ngx_http_quickblox_replay_status(ctx->conf,
                                             r->upstream->headers_in.status_n))

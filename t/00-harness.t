@@ -263,4 +263,36 @@ END
     ok !-d $bad->dir, 'the directory is removed';
 }
 
+{
+    # At level debug nginx writes down all headers itself.
+    my $debug = Gateway->new;
+    $debug->nginx(<<'END', module => 0, level => 'debug');
+server {
+    listen 127.0.0.1:%%PORT_0%%;
+    return 200;
+}
+END
+    $debug->secret('Canary-In-Header');
+    is $debug->get('/', token => 'Canary-In-Header')->status, 200,
+        'a header at level debug';
+    like $debug->error_log, qr/QB-Token: Canary-In-Header/, 'is logged';
+    is join("\n", $debug->_finish), '', 'but not held against the module';
+    $debug->_remove;
+}
+
+for my $case (
+    ['$t->{said} = "jyqGNhbGxkvBTgd"; done_testing', 1, 'without done()'],
+    ['$t->done', 0, 'with done()'],
+    ['$t->{said} = "jyqGNhbGxkvBTgd"; $t->done', 1, 'a failing done()'],
+    ['$t->api; exit 7', 7, 'that ends early'],
+) {
+    my ($code, $exit, $name) = @$case;
+    my $run = Gateway::_run($^X, '-It/lib', '-MGateway', '-MTest::More',
+        '-e', "my \$t = Gateway->new; ok 1; diag \$t->dir; $code");
+
+    is $run->{exit}, $exit, "exit code of a test $name" or diag $run->{stderr};
+    my ($dir) = $run->{stderr} =~ m{^# (/.*)}m;
+    ok !-e $dir, 'which leaves nothing behind';
+}
+
 $t->done;
