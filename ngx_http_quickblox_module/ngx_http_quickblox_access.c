@@ -14,8 +14,8 @@ static ngx_int_t ngx_http_quickblox_access_client(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_access_token(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
-static ngx_uint_t ngx_http_quickblox_access_ambiguous(ngx_http_request_t *r,
-    ngx_str_t *header);
+static ngx_int_t ngx_http_quickblox_access_header(ngx_http_request_t *r,
+    ngx_str_t *header, ngx_str_t *token);
 static ngx_int_t ngx_http_quickblox_access_api_key(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_access_decide(ngx_http_request_t *r,
@@ -23,8 +23,6 @@ static ngx_int_t ngx_http_quickblox_access_decide(ngx_http_request_t *r,
 static ngx_int_t ngx_http_quickblox_access_rights(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_access_require(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx);
-static void ngx_http_quickblox_access_grant(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 
 
@@ -69,6 +67,7 @@ ngx_http_quickblox_access_handler(ngx_http_request_t *r)
     ctx->error = NULL;
     ctx->resume = ngx_http_quickblox_access_resume;
     ctx->granted = 0;
+    ctx->left = 0;
     ctx->resumed = 0;
     ctx->revalidated = 0;
 
@@ -248,37 +247,39 @@ static ngx_int_t
 ngx_http_quickblox_access_token(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
 {
-    ngx_str_t                    value, *token;
+    ngx_int_t                    rc;
+    ngx_str_t                    value, *token, ignored;
     ngx_uint_t                   i;
     ngx_http_quickblox_token_t  *places;
 
     token = &ctx->credential.token;
     places = ctx->conf->tokens->elts;
 
-    for (i = 0; i < ctx->conf->tokens->nelts; i++) {
+    rc = NGX_DECLINED;
+
+    for (i = 0; i < ctx->conf->tokens->nelts && rc == NGX_DECLINED; i++) {
+
+        if (places[i].header.len) {
+            rc = ngx_http_quickblox_access_header(r, &places[i].header, token);
+            continue;
+        }
 
         if (ngx_http_complex_value(r, &places[i].value, &value) != NGX_OK) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        if (ngx_http_quickblox_client_token(&value, token) == NGX_OK) {
-            break;
-        }
+        rc = ngx_http_quickblox_client_token(&value, token);
     }
 
-    if (i == ctx->conf->tokens->nelts) {
+    if (rc == NGX_DECLINED) {
         ngx_str_null(token);
         return NGX_DECLINED;
     }
 
-    /*
-     * $http_name has the first of several headers, or all of them joined,
-     * as nginx's version has it: the list tells
-     */
-
-    if (ngx_http_quickblox_access_ambiguous(r, &ngx_http_quickblox_qb_token)
-        || (places[i].header.len
-            && ngx_http_quickblox_access_ambiguous(r, &places[i].header)))
+    if (rc == NGX_ABORT
+        || ngx_http_quickblox_access_header(r, &ngx_http_quickblox_qb_token,
+                                            &ignored)
+           == NGX_ABORT)
     {
         return ngx_http_quickblox_refuse(r, ctx,
                                          NGX_HTTP_QUICKBLOX_REFUSE_AMBIGUOUS);
@@ -288,17 +289,24 @@ ngx_http_quickblox_access_token(ngx_http_request_t *r,
 }
 
 
-/* 1 when headers of this name, in any spelling, hold two different tokens */
+/*
+ * The token in the headers of a name, in any spelling.  $http_name has the
+ * first of several or all of them joined, as nginx's version has it, so the
+ * list is looked through.  NGX_OK; NGX_DECLINED where there is none; NGX_ABORT
+ * where there are two different ones.
+ */
 
-static ngx_uint_t
-ngx_http_quickblox_access_ambiguous(ngx_http_request_t *r, ngx_str_t *header)
+static ngx_int_t
+ngx_http_quickblox_access_header(ngx_http_request_t *r, ngx_str_t *header,
+    ngx_str_t *token)
 {
-    ngx_str_t         token, seen;
+    ngx_int_t         rc;
+    ngx_str_t         value;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
-    ngx_str_null(&seen);
+    rc = NGX_DECLINED;
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         h = part->elts;
@@ -306,24 +314,25 @@ ngx_http_quickblox_access_ambiguous(ngx_http_request_t *r, ngx_str_t *header)
         for (i = 0; i < part->nelts; i++) {
 
             if (!ngx_http_quickblox_header_is(&h[i].key, header)
-                || ngx_http_quickblox_client_token(&h[i].value, &token)
+                || ngx_http_quickblox_client_token(&h[i].value, &value)
                    != NGX_OK)
             {
                 continue;
             }
 
-            if (seen.data == NULL) {
-                seen = token;
+            if (rc == NGX_DECLINED) {
+                *token = value;
+                rc = NGX_OK;
 
-            } else if (seen.len != token.len
-                       || ngx_memcmp(seen.data, token.data, token.len) != 0)
+            } else if (value.len != token->len
+                       || ngx_memcmp(value.data, token->data, token->len) != 0)
             {
-                return 1;
+                return NGX_ABORT;
             }
         }
     }
 
-    return 0;
+    return rc;
 }
 
 
@@ -403,7 +412,6 @@ ngx_http_quickblox_access_decide(ngx_http_request_t *r,
         rc = ngx_http_quickblox_access_rights(r, ctx);
 
         if (rc == NGX_OK) {
-            ngx_http_quickblox_access_grant(r, ctx);
             return NGX_OK;
         }
 
@@ -511,20 +519,6 @@ ngx_http_quickblox_access_require(ngx_http_request_t *r,
 }
 
 
-static void
-ngx_http_quickblox_access_grant(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx)
-{
-    /* else nginx closes a body's temporary file with the first response */
-
-    if (ctx->conf->replay
-        && ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT)
-    {
-        r->preserve_body = 1;
-    }
-}
-
-
 ngx_int_t
 ngx_http_quickblox_precontent_handler(ngx_http_request_t *r)
 {
@@ -549,6 +543,16 @@ ngx_http_quickblox_precontent_handler(ngx_http_request_t *r)
         granted = 0;
 
     } else if (r == r->main) {
+
+        if (ctx->left) {
+
+            /* another module has granted here, what was before is no matter */
+
+            ctx->granted = 0;
+            ctx->status = NGX_HTTP_QUICKBLOX_STATUS_NONE;
+            ctx->error = NULL;
+        }
+
         granted = ctx->granted && ctx->conf == qlcf;
 
     } else {
@@ -581,6 +585,7 @@ ngx_http_quickblox_rewrite_handler(ngx_http_request_t *r)
     if (ctx) {
         if (r == r->main) {
             ngx_http_quickblox_replay_unseen(r, ctx);
+            ctx->left = 1;
         }
 
         ngx_http_quickblox_header_restore(r, ctx);

@@ -7,6 +7,12 @@
 #define NGX_HTTP_QUICKBLOX_SECRET_MAX  4096
 
 
+typedef struct {
+    ngx_command_t            command;
+    const char              *example;
+} ngx_http_quickblox_directive_t;
+
+
 static char *ngx_http_quickblox_application_directive(ngx_conf_t *cf,
     ngx_command_t *dummy, void *conf);
 static char *ngx_http_quickblox_application_unset(ngx_conf_t *cf,
@@ -25,9 +31,9 @@ static char *ngx_http_quickblox_application_id(ngx_conf_t *cf,
 static char *ngx_http_quickblox_application_secret(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static ngx_int_t ngx_http_quickblox_application_read(ngx_conf_t *cf,
-    ngx_str_t *name, ngx_str_t *value);
+    ngx_command_t *cmd, ngx_str_t *name, ngx_str_t *value);
 static ngx_int_t ngx_http_quickblox_application_getenv(ngx_conf_t *cf,
-    ngx_str_t *name, ngx_str_t *value);
+    ngx_command_t *cmd, ngx_str_t *name, ngx_str_t *value);
 static char *ngx_http_quickblox_application_zone(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static ngx_int_t ngx_http_quickblox_application_peers(ngx_conf_t *cf,
@@ -63,186 +69,189 @@ static ngx_conf_bitmask_t  ngx_http_quickblox_ssl_protocols[] = {
 };
 
 
-/* "type" holds the numbers of arguments only: the block has no contexts */
+/*
+ * "type" holds the numbers of arguments only, as the block has no contexts;
+ * an example is for what nginx's own handlers refuse
+ */
 
-static ngx_command_t  ngx_http_quickblox_application_commands[] = {
+static ngx_http_quickblox_directive_t  ngx_http_quickblox_directives[] = {
 
-    { ngx_string("api"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_api,
-      0,
-      0,
-      NULL },
+    { { ngx_string("api"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_api,
+        0,
+        0,
+        NULL }, NULL },
 
-    { ngx_string("api_host"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, host),
-      NULL },
+    { { ngx_string("api_host"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, host),
+        NULL }, NULL },
 
-    { ngx_string("application_id"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_id,
-      0,
-      0,
-      NULL },
+    { { ngx_string("application_id"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_id,
+        0,
+        0,
+        NULL }, NULL },
 
-    { ngx_string("auth_key"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_secret,
-      0,
-      offsetof(ngx_http_quickblox_application_t, auth_key),
-      NULL },
+    { { ngx_string("auth_key"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_secret,
+        0,
+        offsetof(ngx_http_quickblox_application_t, auth_key),
+        NULL }, NULL },
 
-    { ngx_string("auth_secret"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_secret,
-      0,
-      offsetof(ngx_http_quickblox_application_t, auth_secret),
-      NULL },
+    { { ngx_string("auth_secret"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_secret,
+        0,
+        offsetof(ngx_http_quickblox_application_t, auth_secret),
+        NULL }, NULL },
 
-    { ngx_string("signature"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, signature),
-      &ngx_http_quickblox_signatures },
+    { { ngx_string("signature"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_enum_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, signature),
+        &ngx_http_quickblox_signatures }, NULL },
 
-    { ngx_string("login"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_secret,
-      0,
-      offsetof(ngx_http_quickblox_application_t, login),
-      NULL },
+    { { ngx_string("login"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_secret,
+        0,
+        offsetof(ngx_http_quickblox_application_t, login),
+        NULL }, NULL },
 
-    { ngx_string("email"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_secret,
-      0,
-      offsetof(ngx_http_quickblox_application_t, email),
-      NULL },
+    { { ngx_string("email"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_secret,
+        0,
+        offsetof(ngx_http_quickblox_application_t, email),
+        NULL }, NULL },
 
-    { ngx_string("password"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_secret,
-      0,
-      offsetof(ngx_http_quickblox_application_t, password),
-      NULL },
+    { { ngx_string("password"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_secret,
+        0,
+        offsetof(ngx_http_quickblox_application_t, password),
+        NULL }, NULL },
 
-    { ngx_string("api_key"),
-      NGX_CONF_TAKE1,
-      ngx_http_quickblox_application_secret,
-      0,
-      offsetof(ngx_http_quickblox_application_t, api_key),
-      NULL },
+    { { ngx_string("api_key"),
+        NGX_CONF_TAKE1,
+        ngx_http_quickblox_application_secret,
+        0,
+        offsetof(ngx_http_quickblox_application_t, api_key),
+        NULL }, NULL },
 
-    { ngx_string("on_behalf_of"),
-      NGX_CONF_TAKE1,
-      ngx_http_set_complex_value_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, on_behalf_of),
-      NULL },
+    { { ngx_string("on_behalf_of"),
+        NGX_CONF_TAKE1,
+        ngx_http_set_complex_value_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, on_behalf_of),
+        NULL }, NULL },
 
-    { ngx_string("zone"),
-      NGX_CONF_TAKE12,
-      ngx_http_quickblox_application_zone,
-      0,
-      0,
-      NULL },
+    { { ngx_string("zone"),
+        NGX_CONF_TAKE12,
+        ngx_http_quickblox_application_zone,
+        0,
+        0,
+        NULL }, NULL },
 
-    { ngx_string("session_lifetime"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_sec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, session_lifetime),
-      NULL },
+    { { ngx_string("session_lifetime"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, session_lifetime),
+        NULL }, "2h" },
 
-    { ngx_string("refresh_before"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_sec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, refresh_before),
-      NULL },
+    { { ngx_string("refresh_before"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, refresh_before),
+        NULL }, "5m" },
 
-    { ngx_string("cache_valid"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_sec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, cache_valid),
-      NULL },
+    { { ngx_string("cache_valid"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, cache_valid),
+        NULL }, "60s" },
 
-    { ngx_string("cache_invalid"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_sec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, cache_invalid),
-      NULL },
+    { { ngx_string("cache_invalid"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, cache_invalid),
+        NULL }, "5s" },
 
-    { ngx_string("cache_stale"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_sec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, cache_stale),
-      NULL },
+    { { ngx_string("cache_stale"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, cache_stale),
+        NULL }, "1h" },
 
-    { ngx_string("connect_timeout"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, upstream.connect_timeout),
-      NULL },
+    { { ngx_string("connect_timeout"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, upstream.connect_timeout),
+        NULL }, "1s" },
 
-    { ngx_string("timeout"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, timeout),
-      NULL },
+    { { ngx_string("timeout"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, timeout),
+        NULL }, "5s" },
 
-    { ngx_string("lock_timeout"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, lock_timeout),
-      NULL },
+    { { ngx_string("lock_timeout"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_msec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, lock_timeout),
+        NULL }, "5s" },
 
-    { ngx_string("ssl_verify"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_flag_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, ssl_verify),
-      NULL },
+    { { ngx_string("ssl_verify"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_flag_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, ssl_verify),
+        NULL }, "on" },
 
-    { ngx_string("ssl_trusted_certificate"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, ssl_trusted_certificate),
-      NULL },
+    { { ngx_string("ssl_trusted_certificate"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, ssl_trusted_certificate),
+        NULL }, NULL },
 
-    { ngx_string("ssl_verify_depth"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_num_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, ssl_verify_depth),
-      NULL },
+    { { ngx_string("ssl_verify_depth"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_num_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, ssl_verify_depth),
+        NULL }, "2" },
 
-    { ngx_string("ssl_protocols"),
-      NGX_CONF_1MORE,
-      ngx_conf_set_bitmask_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, ssl_protocols),
-      &ngx_http_quickblox_ssl_protocols },
+    { { ngx_string("ssl_protocols"),
+        NGX_CONF_1MORE,
+        ngx_conf_set_bitmask_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, ssl_protocols),
+        &ngx_http_quickblox_ssl_protocols }, "TLSv1.2 TLSv1.3" },
 
-    { ngx_string("ssl_ciphers"),
-      NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
-      0,
-      offsetof(ngx_http_quickblox_application_t, ssl_ciphers),
-      NULL },
+    { { ngx_string("ssl_ciphers"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_str_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, ssl_ciphers),
+        NULL }, NULL },
 
-      ngx_null_command
+    { ngx_null_command, NULL }
 };
 
 
@@ -392,10 +401,11 @@ ngx_http_quickblox_application_directive(ngx_conf_t *cf, ngx_command_t *dummy,
 {
     ngx_http_quickblox_application_t *app = conf;
 
-    char           *rv;
-    ngx_str_t      *value;
-    ngx_uint_t      nargs;
-    ngx_command_t  *cmd;
+    char                            *rv;
+    ngx_str_t                       *value;
+    ngx_uint_t                       nargs;
+    ngx_command_t                   *cmd;
+    ngx_http_quickblox_directive_t  *directive;
 
     static ngx_uint_t  args[] = {
         NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE2
@@ -404,7 +414,11 @@ ngx_http_quickblox_application_directive(ngx_conf_t *cf, ngx_command_t *dummy,
     value = cf->args->elts;
     nargs = cf->args->nelts - 1;
 
-    for (cmd = ngx_http_quickblox_application_commands; cmd->name.len; cmd++) {
+    for (directive = ngx_http_quickblox_directives;
+         directive->command.name.len;
+         directive++)
+    {
+        cmd = &directive->command;
 
         if (cmd->name.len != value[0].len
             || ngx_strcmp(cmd->name.data, value[0].data) != 0)
@@ -425,12 +439,24 @@ ngx_http_quickblox_application_directive(ngx_conf_t *cf, ngx_command_t *dummy,
 
         rv = cmd->set(cf, cmd, app);
 
-        if (rv == NGX_CONF_OK || rv == NGX_CONF_ERROR) {
+        if (rv == NGX_CONF_OK
+            || (rv == NGX_CONF_ERROR && directive->example == NULL))
+        {
             return rv;
         }
 
+        if (directive->example == NULL
+            || (rv != NGX_CONF_ERROR && ngx_strncmp(rv, "is ", 3) == 0))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"%V\" directive %s", &cmd->name, rv);
+            return NGX_CONF_ERROR;
+        }
+
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" directive %s", &cmd->name, rv);
+                           "invalid value in \"%V\", write for example "
+                           "\"%V %s;\"", &cmd->name, &cmd->name,
+                           directive->example);
         return NGX_CONF_ERROR;
     }
 
@@ -590,6 +616,16 @@ ngx_http_quickblox_application_set_api(ngx_conf_t *cf,
     ngx_url_t   *u;
     const char  *err;
 
+    if (ngx_strlchr(url->data, url->data + url->len, '@')) {
+
+        /* what is before it may be a password */
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid \"api\": no user is allowed in it, write "
+                           "\"api https://host[:port][/path];\"");
+        return NGX_ERROR;
+    }
+
     err = NULL;
     u = &app->url;
 
@@ -616,8 +652,7 @@ ngx_http_quickblox_application_set_api(ngx_conf_t *cf,
         goto invalid;
     }
 
-    if (ngx_strlchr(url->data, url->data + url->len, '@')
-        || ngx_strlchr(url->data, url->data + url->len, '?')
+    if (ngx_strlchr(url->data, url->data + url->len, '?')
         || ngx_strlchr(url->data, url->data + url->len, '#'))
     {
         err = "only a host, a port and a path are allowed";
@@ -702,16 +737,16 @@ ngx_http_quickblox_application_secret(ngx_conf_t *cf, ngx_command_t *cmd,
 
     value = cf->args->elts;
 
-    if (value[1].len > 5 && ngx_strncmp(value[1].data, "file:", 5) == 0) {
+    if (value[1].len >= 5 && ngx_strncmp(value[1].data, "file:", 5) == 0) {
         name.len = value[1].len - 5;
         name.data = value[1].data + 5;
-        rc = ngx_http_quickblox_application_read(cf, &name, field);
+        rc = ngx_http_quickblox_application_read(cf, cmd, &name, field);
 
-    } else if (value[1].len > 4 && ngx_strncmp(value[1].data, "env:", 4) == 0)
+    } else if (value[1].len >= 4 && ngx_strncmp(value[1].data, "env:", 4) == 0)
     {
         name.len = value[1].len - 4;
         name.data = value[1].data + 4;
-        rc = ngx_http_quickblox_application_getenv(cf, &name, field);
+        rc = ngx_http_quickblox_application_getenv(cf, cmd, &name, field);
 
     } else {
         *field = value[1];
@@ -751,8 +786,8 @@ ngx_http_quickblox_application_secret(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 static ngx_int_t
-ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *value)
+ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *name, ngx_str_t *value)
 {
     ssize_t          n;
     ngx_fd_t         fd;
@@ -760,6 +795,13 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_str_t *name,
     ngx_file_info_t  fi;
 
     rc = NGX_ERROR;
+
+    if (name->len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no file is named in \"%V\", write "
+                           "\"%V file:PATH;\"", &cmd->name, &cmd->name);
+        return NGX_ERROR;
+    }
 
     if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
         return NGX_ERROR;
@@ -769,13 +811,15 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_str_t *name,
 
     if (fd == NGX_INVALID_FILE) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", name);
+                           "\"%V\": " ngx_open_file_n " \"%V\" failed",
+                           &cmd->name, name);
         return NGX_ERROR;
     }
 
     if (ngx_fd_info(fd, &fi) == NGX_FILE_ERROR) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_fd_info_n " \"%V\" failed", name);
+                           "\"%V\": " ngx_fd_info_n " \"%V\" failed",
+                           &cmd->name, name);
         goto done;
     }
 
@@ -783,15 +827,15 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_str_t *name,
         || ngx_file_size(&fi) > NGX_HTTP_QUICKBLOX_SECRET_MAX)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is not a file of at most %d bytes",
-                           name, NGX_HTTP_QUICKBLOX_SECRET_MAX);
+                           "\"%V\": \"%V\" is not a file of at most %d bytes",
+                           &cmd->name, name, NGX_HTTP_QUICKBLOX_SECRET_MAX);
         goto done;
     }
 
     if (ngx_file_access(&fi) & S_IROTH) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "secret file \"%V\" can be read by everybody, "
-                           "\"chmod o-r\" it", name);
+                           "\"%V\": secret file \"%V\" can be read by "
+                           "everybody, \"chmod o-r\" it", &cmd->name, name);
     }
 
     value->data = ngx_pnalloc(cf->pool, ngx_file_size(&fi) + 1);
@@ -803,7 +847,8 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_str_t *name,
 
     if (n != ngx_file_size(&fi)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
-                           ngx_read_fd_n " \"%V\" failed", name);
+                           "\"%V\": " ngx_read_fd_n " \"%V\" failed",
+                           &cmd->name, name);
         goto done;
     }
 
@@ -814,7 +859,8 @@ done:
 
     if (ngx_close_file(fd) == NGX_FILE_ERROR) {
         ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", name);
+                           "\"%V\": " ngx_close_file_n " \"%V\" failed",
+                           &cmd->name, name);
     }
 
     return rc;
@@ -822,12 +868,19 @@ done:
 
 
 static ngx_int_t
-ngx_http_quickblox_application_getenv(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *value)
+ngx_http_quickblox_application_getenv(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *name, ngx_str_t *value)
 {
     char             *p;
     ngx_str_t        *env;
     ngx_core_conf_t  *ccf;
+
+    if (name->len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no environment variable is named in \"%V\", write "
+                           "\"%V env:NAME;\"", &cmd->name, &cmd->name);
+        return NGX_ERROR;
+    }
 
     /* an argument of a directive ends with a zero byte */
 
@@ -835,7 +888,8 @@ ngx_http_quickblox_application_getenv(ngx_conf_t *cf, ngx_str_t *name,
 
     if (p == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "environment variable \"%V\" is not set", name);
+                           "\"%V\": environment variable \"%V\" is not set",
+                           &cmd->name, name);
         return NGX_ERROR;
     }
 
@@ -1129,6 +1183,10 @@ ngx_http_quickblox_application_ssl(ngx_conf_t *cf,
     cln->data = ssl;
 
     if (ngx_ssl_ciphers(cf, ssl, &app->ssl_ciphers, 0) != NGX_OK) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "invalid \"ssl_ciphers\" of quickblox application "
+                      "\"%V\" in %s:%ui, write what \"openssl ciphers\" "
+                      "takes", &app->name, app->file, app->line);
         return NGX_ERROR;
     }
 
@@ -1138,6 +1196,11 @@ ngx_http_quickblox_application_ssl(ngx_conf_t *cf,
                                         app->ssl_verify_depth)
             != NGX_OK)
         {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "invalid \"ssl_trusted_certificate\" of quickblox "
+                          "application \"%V\" in %s:%ui, write a file of "
+                          "certificates in the PEM format",
+                          &app->name, app->file, app->line);
             return NGX_ERROR;
         }
 

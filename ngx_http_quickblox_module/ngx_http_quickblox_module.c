@@ -35,9 +35,9 @@ static char *ngx_http_quickblox_require(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_quickblox_header(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_quickblox_preflight(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 static char *ngx_http_quickblox_expired(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_size_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 static ngx_int_t ngx_http_quickblox_preconfiguration(ngx_conf_t *cf);
@@ -80,6 +80,13 @@ static ngx_str_t  ngx_http_quickblox_reserved_headers[] = {
 static ngx_conf_enum_t  ngx_http_quickblox_accesses[] = {
     { ngx_string("read"), NGX_HTTP_QUICKBLOX_READ },
     { ngx_string("write"), NGX_HTTP_QUICKBLOX_WRITE },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_quickblox_preflights[] = {
+    { ngx_string("pass"), 1 },
+    { ngx_string("off"), 0 },
     { ngx_null_string, 0 }
 };
 
@@ -135,7 +142,7 @@ static ngx_command_t  ngx_http_quickblox_commands[] = {
 
     { ngx_string("quickblox_application_access"),
       NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_http_quickblox_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_quickblox_loc_conf_t, access),
       &ngx_http_quickblox_accesses },
@@ -149,14 +156,14 @@ static ngx_command_t  ngx_http_quickblox_commands[] = {
 
     { ngx_string("quickblox_preflight"),
       NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
-      ngx_http_quickblox_preflight,
+      ngx_http_quickblox_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
-      0,
-      NULL },
+      offsetof(ngx_http_quickblox_loc_conf_t, preflight),
+      &ngx_http_quickblox_preflights },
 
     { ngx_string("quickblox_forget"),
       NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_http_quickblox_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_quickblox_loc_conf_t, forget),
       &ngx_http_quickblox_forgets },
@@ -177,7 +184,7 @@ static ngx_command_t  ngx_http_quickblox_commands[] = {
 
     { ngx_string("quickblox_expired_buffer"),
       NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_size_slot,
+      ngx_http_quickblox_size_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_quickblox_loc_conf_t, expired_buffer),
       NULL },
@@ -404,7 +411,7 @@ ngx_http_quickblox_create_loc_conf(ngx_conf_t *cf)
     conf->require = NGX_CONF_UNSET_PTR;
     conf->require_any = NGX_CONF_UNSET_UINT;
     conf->access = NGX_CONF_UNSET_UINT;
-    conf->preflight = NGX_CONF_UNSET;
+    conf->preflight = NGX_CONF_UNSET_UINT;
     conf->forget = NGX_CONF_UNSET_UINT;
     conf->replay = NGX_CONF_UNSET;
     conf->expired = NGX_CONF_UNSET_PTR;
@@ -430,7 +437,7 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->require_any, prev->require_any, 0);
     ngx_conf_merge_uint_value(conf->access, prev->access,
                               NGX_HTTP_QUICKBLOX_READ);
-    ngx_conf_merge_value(conf->preflight, prev->preflight, 0);
+    ngx_conf_merge_uint_value(conf->preflight, prev->preflight, 0);
     ngx_conf_merge_uint_value(conf->forget, prev->forget,
                               NGX_HTTP_QUICKBLOX_FORGET_AUTO);
     ngx_conf_merge_value(conf->replay, prev->replay, 1);
@@ -588,8 +595,9 @@ ngx_http_quickblox_check(ngx_conf_t *cf, ngx_http_quickblox_loc_conf_t *conf)
 
         if (missing) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "source \"%V\" in %s:%ui needs %s, write it in "
-                          "quickblox application \"%V\" in %s:%ui",
+                          "source \"%V\" of \"quickblox_session\" in %s:%ui "
+                          "needs %s, write it in quickblox application "
+                          "\"%V\" in %s:%ui",
                           ngx_http_quickblox_source_name(source[i]),
                           conf->file, conf->line, missing, &app->name,
                           app->file, app->line);
@@ -679,9 +687,10 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         if (n == NGX_HTTP_QUICKBLOX_SOURCES) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid source \"%V\", write \"client\", "
-                               "\"user\", \"application\", \"api_key\" or "
-                               "\"none\"", &value[i]);
+                               "invalid source \"%V\" in \"%V\", write "
+                               "\"client\", \"user\", \"application\", "
+                               "\"api_key\" or \"none\"",
+                               &value[i], &cmd->name);
             return NGX_CONF_ERROR;
         }
 
@@ -689,15 +698,17 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         if (i > 1 && source[i - 2] != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "source \"%V\" is never reached after \"%V\", "
-                               "which always has credentials: change the "
-                               "order or remove it", &value[i], &value[i - 1]);
+                               "source \"%V\" in \"%V\" is never reached "
+                               "after \"%V\", which always has credentials: "
+                               "change the order or remove it", &value[i],
+                               &cmd->name, &value[i - 1]);
             return NGX_CONF_ERROR;
         }
 
         if (i > 1 && source[i - 2] == n) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "duplicate source \"%V\"", &value[i]);
+                               "duplicate source \"%V\" in \"%V\"",
+                               &value[i], &cmd->name);
             return NGX_CONF_ERROR;
         }
 
@@ -927,36 +938,6 @@ ngx_http_quickblox_set_header(ngx_conf_t *cf,
 
 
 static char *
-ngx_http_quickblox_preflight(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_quickblox_loc_conf_t *qlcf = conf;
-
-    ngx_str_t  *value;
-
-    if (qlcf->preflight != NGX_CONF_UNSET) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_strcmp(value[1].data, "pass") == 0) {
-        qlcf->preflight = 1;
-
-    } else if (ngx_strcmp(value[1].data, "off") == 0) {
-        qlcf->preflight = 0;
-
-    } else {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid value \"%V\" in \"%V\", write \"pass\" "
-                           "or \"off\"", &value[1], &cmd->name);
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
 ngx_http_quickblox_expired(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_quickblox_loc_conf_t *qlcf = conf;
@@ -1008,6 +989,77 @@ ngx_http_quickblox_expired(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox_size_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char *p = conf;
+
+    size_t     *size;
+    ngx_str_t  *value;
+
+    size = (size_t *) (p + cmd->offset);
+
+    if (*size != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    *size = ngx_parse_size(&value[1]);
+
+    if (*size == (size_t) NGX_ERROR || *size == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size \"%V\" in \"%V\", write for "
+                           "example \"%V 8k;\"", &value[1], &cmd->name,
+                           &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_quickblox_enum_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char *p = conf;
+
+    u_char            words[128], *last;
+    ngx_str_t        *value;
+    ngx_uint_t       *field, i;
+    ngx_conf_enum_t  *e;
+
+    field = (ngx_uint_t *) (p + cmd->offset);
+
+    if (*field != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    e = cmd->post;
+    last = words;
+
+    for (i = 0; e[i].name.len; i++) {
+
+        if (e[i].name.len == value[1].len
+            && ngx_strcasecmp(e[i].name.data, value[1].data) == 0)
+        {
+            *field = e[i].value;
+            return NGX_CONF_OK;
+        }
+
+        last = ngx_slprintf(last, words + sizeof(words), "%s\"%V\"",
+                            i ? " or " : "", &e[i].name);
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid value \"%V\" in \"%V\", write %*s",
+                       &value[1], &cmd->name, (size_t) (last - words), words);
+
+    return NGX_CONF_ERROR;
 }
 
 

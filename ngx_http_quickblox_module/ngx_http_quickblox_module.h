@@ -168,7 +168,7 @@ typedef struct {
     ngx_uint_t                         require_any;
     ngx_uint_t                         access;
     ngx_http_quickblox_header_t        header;       /* len 0: off */
-    ngx_flag_t                         preflight;
+    ngx_uint_t                         preflight;
     ngx_uint_t                         forget;
     ngx_flag_t                         replay;
     ngx_array_t                       *expired;      /* of ngx_uint_t */
@@ -258,6 +258,7 @@ struct ngx_http_quickblox_ctx_s {
     size_t                             body_len;
 
     unsigned                           granted:1;   /* a session, or none */
+    unsigned                           left:1;      /* another location now */
     unsigned                           resumed:1;   /* a flight has ended */
     unsigned                           applied:1;   /* list is ours */
     unsigned                           saved:1;     /* "headers" is set */
@@ -281,6 +282,15 @@ ngx_http_quickblox_ctx_t *ngx_http_quickblox_get_ctx(ngx_http_request_t *r,
 /* the name of a source, as "quickblox_session" and the logs have it */
 
 ngx_str_t *ngx_http_quickblox_source_name(ngx_uint_t source);
+
+
+/*
+ * The handler of a directive with one of several words, as
+ * ngx_conf_set_enum_slot() is, whose message says which.
+ */
+
+char *ngx_http_quickblox_enum_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 
 extern ngx_module_t  ngx_http_quickblox_module;

@@ -267,6 +267,12 @@ ngx_http_quickblox_refusal_grpc(ngx_http_request_t *r,
     r->headers_out.status = NGX_HTTP_OK;
     r->header_only = 1;
 
+    if (r->http_version < NGX_HTTP_VERSION_20) {
+
+        /* else the response would be chunked, and have no last chunk */
+        r->headers_out.content_length_n = 0;
+    }
+
     ngx_str_set(&r->headers_out.content_type, "application/grpc");
     r->headers_out.content_type_len = r->headers_out.content_type.len;
 

@@ -121,6 +121,9 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
 
     r->filter_need_in_memory = 1;
 
+    /* else nginx closes a body's temporary file when this filter returns */
+    r->preserve_body = 1;
+
     /* what is no answer for the client must not enter a cache */
     r->upstream->cacheable = 0;
 

@@ -310,9 +310,10 @@ ngx_http_quickblox_zone_attach(ngx_shm_zone_t *shm_zone)
         if (n == zone->head->nshares) {
             ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
                           "quickblox zone \"%V\" of %uz bytes has no place "
-                          "for application \"%V\", it holds %ui: "
-                          "make it larger", &shm_zone->shm.name,
-                          shm_zone->shm.size, &apps[i]->name,
+                          "for application \"%V\" in %s:%ui, it holds %ui: "
+                          "make it larger or write another \"zone\"",
+                          &shm_zone->shm.name, shm_zone->shm.size,
+                          &apps[i]->name, apps[i]->file, apps[i]->line,
                           zone->head->nshares);
             return NGX_ERROR;
         }
