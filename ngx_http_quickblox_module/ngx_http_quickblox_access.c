@@ -593,3 +593,18 @@ ngx_http_quickblox_rewrite_handler(ngx_http_request_t *r)
 
     return NGX_DECLINED;
 }
+
+
+ngx_int_t
+ngx_http_quickblox_log_handler(ngx_http_request_t *r)
+{
+    ngx_http_quickblox_ctx_t  *ctx;
+
+    ctx = ngx_http_quickblox_get_ctx(r, 0);
+
+    if (ctx) {
+        ngx_http_quickblox_header_restore(r, ctx);
+    }
+
+    return NGX_OK;
+}

@@ -31,4 +31,12 @@ ngx_int_t ngx_http_quickblox_precontent_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_quickblox_rewrite_handler(ngx_http_request_t *r);
 
 
+/*
+ * The handler of the log phase: a log of $http_... is of what the client
+ * sent, never of what was injected.
+ */
+
+ngx_int_t ngx_http_quickblox_log_handler(ngx_http_request_t *r);
+
+
 #endif /* _NGX_HTTP_QUICKBLOX_ACCESS_H_INCLUDED_ */

@@ -33,6 +33,21 @@
 #endif
 
 
+/* 1.23.0: a look-up may have to join values */
+
+#if (nginx_version >= 1023000)
+
+#define ngx_http_quickblox_unknown_header(r, v, var, part, prefix)           \
+    ngx_http_variable_unknown_header(r, v, var, part, prefix)
+
+#else
+
+#define ngx_http_quickblox_unknown_header(r, v, var, part, prefix)           \
+    ngx_http_variable_unknown_header(v, var, part, prefix)
+
+#endif
+
+
 /* 1.27.2: ngx_http_parse_chunked() can keep trailers */
 
 #if (nginx_version >= 1027002)

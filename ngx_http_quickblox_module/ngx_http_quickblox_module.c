@@ -43,8 +43,8 @@ static char *ngx_http_quickblox_size_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 static ngx_int_t ngx_http_quickblox_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_quickblox_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_quickblox_add_handlers(ngx_conf_t *cf);
-static ngx_int_t ngx_http_quickblox_add_access_handler(
-    ngx_http_core_main_conf_t *cmcf);
+static ngx_int_t ngx_http_quickblox_add_first(ngx_http_core_main_conf_t *cmcf,
+    ngx_uint_t phase, ngx_http_handler_pt handler);
 
 
 /* the order is that of NGX_HTTP_QUICKBLOX_SOURCE_... */
@@ -55,6 +55,16 @@ static ngx_str_t  ngx_http_quickblox_source_names[] = {
     ngx_string("application"),
     ngx_string("api_key"),
     ngx_string("none")
+};
+
+
+/* headers that are removed or added whatever "quickblox_header" says */
+
+static ngx_str_t  ngx_http_quickblox_changed_headers[] = {
+    ngx_string("QB-Token"),
+    ngx_string("On-Behalf-Of"),
+    ngx_string("Authorization"),
+    ngx_null_string
 };
 
 
@@ -614,7 +624,7 @@ ngx_http_quickblox(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_quickblox_loc_conf_t *qlcf = conf;
 
-    ngx_str_t                         *value;
+    ngx_str_t                         *value, *name;
     ngx_http_quickblox_main_conf_t    *qmcf;
     ngx_http_quickblox_application_t  *app;
 
@@ -646,6 +656,12 @@ ngx_http_quickblox(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     qlcf->application = app;
+
+    for (name = ngx_http_quickblox_changed_headers; name->len; name++) {
+        if (ngx_http_quickblox_add_header_variable(cf, name) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
 
     return NGX_CONF_OK;
 }
@@ -911,7 +927,8 @@ ngx_http_quickblox_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    if (ngx_http_quickblox_set_header(cf, &qlcf->header, &value[1]) != NGX_OK)
+    if (ngx_http_quickblox_set_header(cf, &qlcf->header, &value[1]) != NGX_OK
+        || ngx_http_quickblox_add_header_variable(cf, &value[1]) != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
@@ -1130,23 +1147,33 @@ ngx_http_quickblox_add_handlers(ngx_conf_t *cf)
 
     *h = ngx_http_quickblox_precontent_handler;
 
-    return ngx_http_quickblox_add_access_handler(cmcf);
+    /*
+     * The handlers of the access phase run from the last one to the first:
+     * those that cost nothing ("deny", "auth_basic") go before one that may
+     * ask the API, and what they know is there for its variables.  In the log
+     * phase the first one runs first, before the log is written.
+     */
+
+    if (ngx_http_quickblox_add_first(cmcf, NGX_HTTP_ACCESS_PHASE,
+                                     ngx_http_quickblox_access_handler)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_quickblox_add_first(cmcf, NGX_HTTP_LOG_PHASE,
+                                        ngx_http_quickblox_log_handler);
 }
 
 
-/*
- * The handlers of a phase run from the last one to the first.  Ours is made
- * the first: those that cost nothing ("deny", "auth_basic") go before one
- * that may ask the API, and what they know is there for its variables.
- */
-
 static ngx_int_t
-ngx_http_quickblox_add_access_handler(ngx_http_core_main_conf_t *cmcf)
+ngx_http_quickblox_add_first(ngx_http_core_main_conf_t *cmcf, ngx_uint_t phase,
+    ngx_http_handler_pt handler)
 {
     ngx_array_t          *handlers;
     ngx_http_handler_pt  *h;
 
-    handlers = &cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers;
+    handlers = &cmcf->phases[phase].handlers;
 
     if (ngx_array_push(handlers) == NULL) {
         return NGX_ERROR;
@@ -1156,7 +1183,7 @@ ngx_http_quickblox_add_access_handler(ngx_http_core_main_conf_t *cmcf)
 
     ngx_memmove(h + 1, h, (handlers->nelts - 1) * sizeof(ngx_http_handler_pt));
 
-    *h = ngx_http_quickblox_access_handler;
+    *h = handler;
 
     return NGX_OK;
 }

@@ -2,6 +2,8 @@
 #include "ngx_http_quickblox_variable.h"
 
 
+static ngx_int_t ngx_http_quickblox_header_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_quickblox_token_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_quickblox_user_id_variable(ngx_http_request_t *r,
@@ -93,6 +95,64 @@ ngx_http_quickblox_add_variables(ngx_conf_t *cf)
     }
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_quickblox_add_header_variable(ngx_conf_t *cf, ngx_str_t *name)
+{
+    u_char                      ch;
+    ngx_str_t                   var;
+    ngx_uint_t                  i;
+    ngx_hash_key_t             *key;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    var.len = sizeof("http_") - 1 + name->len;
+    var.data = ngx_pnalloc(cf->pool, var.len);
+    if (var.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(var.data, "http_", sizeof("http_") - 1);
+
+    for (i = 0; i < name->len; i++) {
+        ch = ngx_tolower(name->data[i]);
+        var.data[sizeof("http_") - 1 + i] = (ch == '-') ? '_' : ch;
+    }
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    key = cmcf->variables_keys->keys.elts;
+
+    for (i = 0; i < cmcf->variables_keys->keys.nelts; i++) {
+        if (key[i].key.len == var.len
+            && ngx_strncmp(key[i].key.data, var.data, var.len) == 0)
+        {
+            /* added before, or one of nginx's own such as $http_user_agent */
+            return NGX_OK;
+        }
+    }
+
+    v = ngx_http_add_variable(cf, &var, NGX_HTTP_VAR_NOCACHEABLE
+                                        |NGX_HTTP_VAR_CHANGEABLE);
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->get_handler = ngx_http_quickblox_header_variable;
+    v->data = (uintptr_t) &v->name;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_header_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    return ngx_http_quickblox_unknown_header(r, v, (ngx_str_t *) data,
+                                             &r->headers_in.headers.part,
+                                             sizeof("http_") - 1);
 }
 
 

@@ -11,4 +11,15 @@
 ngx_int_t ngx_http_quickblox_add_variables(ngx_conf_t *cf);
 
 
+/*
+ * nginx keeps the value of an $http_... variable for the rest of the request
+ * and its subrequests.  That of a header which the module adds or removes
+ * must be looked up anew, else a location that is not protected could see an
+ * injected token.  name is the header's.  NGX_OK or NGX_ERROR.
+ */
+
+ngx_int_t ngx_http_quickblox_add_header_variable(ngx_conf_t *cf,
+    ngx_str_t *name);
+
+
 #endif /* _NGX_HTTP_QUICKBLOX_VARIABLE_H_INCLUDED_ */
