@@ -532,17 +532,16 @@ ngx_http_quickblox_precontent_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    ctx = ngx_http_quickblox_get_ctx(r, r == r->main);
+    ctx = ngx_http_quickblox_get_ctx(r, 0);
 
     if (ctx == NULL) {
-
-        if (r == r->main) {
+        ctx = ngx_http_quickblox_get_ctx(r->main, 1);
+        if (ctx == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
+    }
 
-        granted = 0;
-
-    } else if (r == r->main) {
+    if (r == r->main) {
 
         if (ctx->left) {
 

@@ -1218,7 +1218,14 @@ ngx_http_quickblox_application_ssl(ngx_conf_t *cf,
     }
 
     app->upstream.ssl = ssl;
-    app->upstream.ssl_session_reuse = 1;
+
+    /*
+     * a named group keeps TLS sessions of others, too, with the result of
+     * their verification, or of none
+     */
+
+    app->upstream.ssl_session_reuse = app->group
+                                      && app->group->srv_conf == NULL;
     app->upstream.ssl_server_name = 1;
     app->upstream.ssl_verify = app->ssl_verify;
 

@@ -74,11 +74,14 @@ ngx_http_quickblox_header_apply(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    if (r == r->main && !ctx->applied) {
-        ctx->headers = *list;
-        ctx->authorization = r->headers_in.authorization;
-        ctx->applied = 1;
+    if (r == r->main ? !ctx->applied : !ctx->saved) {
+        ctx->headers = r->main->headers_in.headers;
+        ctx->authorization = r->main->headers_in.authorization;
         ctx->saved = 1;
+    }
+
+    if (r == r->main) {
+        ctx->applied = 1;
     }
 
     /*
@@ -113,7 +116,7 @@ void
 ngx_http_quickblox_header_restore(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
 {
-    if (!ctx->saved) {
+    if (r == r->main ? !ctx->applied : !ctx->saved) {
         return;
     }
 

@@ -1164,10 +1164,11 @@ ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
 
     ngx_log_error(NGX_LOG_ERR, flight->log, 0,
                   "quickblox application \"%V\": API call \"%V %V\" failed, "
-                  "status %ui%s%V, source: %V, no calls for %T s",
+                  "status %ui%s%V, source: %V, host: \"%V\", "
+                  "no calls for %T s",
                   &flight->application->name, &call->method_name, &call->path,
-                  call->status, text.len ? ": " : "", &text,
-                  source,
+                  call->status, text.len ? ": " : "", &text, source,
+                  &flight->application->host_header,
                   ngx_http_quickblox_zone_backoff(flight->application));
 }
 
