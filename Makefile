@@ -24,7 +24,8 @@ INCLUDES    = $(addprefix -I $(NGINX_SRC)/src/, core event event/modules \
 BUILD_DEPS  = gcc make nginx nginx-dev libcjson-dev libssl-dev \
               libpcre2-dev zlib1g-dev
 RUN_DEPS    = libmojolicious-perl libio-socket-ssl-perl openssl curl
-TEST_DEPS   = $(RUN_DEPS) perl nghttp2-client faketime
+TEST_DEPS   = $(RUN_DEPS) perl nghttp2-client faketime uwsgi-core \
+              uwsgi-plugin-psgi python3-grpcio chromium
 
 PROVE       = prove -j4 --timer
 
@@ -33,7 +34,8 @@ all: $(MODULE)
 
 $(MODULE): $(BUILD)/nginx/Makefile $(SOURCES)
 	$(MAKE) -s -f $(CURDIR)/$(BUILD)/nginx/Makefile -C $(NGINX_SRC) modules
-	cp $(BUILD)/nginx/ngx_http_quickblox_module.so $@
+	cp $(BUILD)/nginx/ngx_http_quickblox_module.so $@.new
+	mv -f $@.new $@
 
 # an nginx source tree has no conf_flags; Debian's nginx-dev has
 
@@ -74,10 +76,18 @@ $(BUILD)/.build-deps:
 $(BUILD)/.run-deps:
 	@$(call install-deps,$(RUN_DEPS))
 
-$(BUILD)/.test-deps:
+$(BUILD)/.test-deps: Makefile
 	@$(call install-deps,$(TEST_DEPS))
 
-test: $(BUILD)/.test-deps $(MODULE) $(UNITS)
+# a machine may have a Node.js that is no package
+
+$(BUILD)/.node-deps: package.json package-lock.json
+	@command -v npm > /dev/null || { \
+	    $(call install-deps,nodejs npm); }
+	npm ci --silent --no-audit --no-fund
+	@mkdir -p $(BUILD); touch $@
+
+test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(MODULE) $(UNITS)
 	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
 	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
 	    $(PROVE) t/

@@ -528,7 +528,9 @@ ngx_http_quickblox_precontent_handler(ngx_http_request_t *r)
 
     qlcf = ngx_http_get_module_loc_conf(r, ngx_http_quickblox_module);
 
-    if (qlcf->application == NULL && !qlcf->limited) {
+    if (qlcf->application == NULL
+        && ngx_http_quickblox_limited(qlcf) == NULL)
+    {
         return NGX_DECLINED;
     }
 

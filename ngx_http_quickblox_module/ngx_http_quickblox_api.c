@@ -2,7 +2,10 @@
 #include "ngx_http_quickblox_api.h"
 
 
-#define NGX_HTTP_QUICKBLOX_BUFFER_SIZE  16384
+#define NGX_HTTP_QUICKBLOX_BUFFER_SIZE    16384
+
+/* s that the last good addresses are used for when the resolver has failed */
+#define NGX_HTTP_QUICKBLOX_RESOLVE_AGAIN  1
 
 
 static void ngx_http_quickblox_api_resolved(ngx_resolver_ctx_t *ctx);
@@ -195,7 +198,10 @@ ngx_http_quickblox_api_resolve(ngx_http_quickblox_call_t *call)
     ctx->name = app->url.host;
     ctx->handler = ngx_http_quickblox_api_resolved;
     ctx->data = call;
-    ctx->timeout = ngx_min(app->resolver_timeout, app->timeout);
+
+    /* a resolver that is silent must leave time for the last good address */
+
+    ctx->timeout = ngx_min(app->resolver_timeout, app->timeout / 2);
 
     call->resolver_ctx = ctx;
 
@@ -221,6 +227,7 @@ ngx_http_quickblox_api_resolved(ngx_resolver_ctx_t *ctx)
 
     if (ctx->state) {
         error = ngx_resolver_strerror(ctx->state);
+        app->addrs_valid = ngx_time() + NGX_HTTP_QUICKBLOX_RESOLVE_AGAIN;
 
     } else {
         ngx_http_quickblox_api_keep_addrs(app, ctx);

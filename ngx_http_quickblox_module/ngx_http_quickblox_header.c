@@ -163,10 +163,15 @@ static ngx_uint_t
 ngx_http_quickblox_header_removed(ngx_table_elt_t *h,
     ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key)
 {
+    ngx_http_quickblox_header_t  *limited;
+
+    limited = ngx_http_quickblox_limited(conf);
+
     if (ngx_http_quickblox_header_is(&h->key, &ngx_http_quickblox_qb_token)
         || ngx_http_quickblox_header_is(&h->key,
                                         &ngx_http_quickblox_on_behalf_of)
-        || ngx_http_quickblox_header_is(&h->key, &conf->header.name))
+        || ngx_http_quickblox_header_is(&h->key, &conf->header.name)
+        || (limited && ngx_http_quickblox_header_is(&h->key, &limited->name)))
     {
         return 1;
     }

@@ -412,7 +412,8 @@ ngx_http_quickblox_create_loc_conf(ngx_conf_t *cf)
      *     conf->expired_text = { 0, NULL };
      *     conf->file = NULL;
      *     conf->limit_except = 0;
-     *     conf->limited = 0;
+     *     conf->limited = NULL;
+     *     conf->location = NULL;
      */
 
     conf->application = NGX_CONF_UNSET_PTR;
@@ -436,6 +437,8 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 {
     ngx_http_quickblox_loc_conf_t *prev = parent;
     ngx_http_quickblox_loc_conf_t *conf = child;
+
+    ngx_http_core_loc_conf_t  *clcf;
 
     if (conf->file == NULL) {
         conf->file = prev->file;
@@ -472,7 +475,13 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
      */
 
     if (conf->limit_except && conf->application && prev->application == NULL) {
-        prev->limited = 1;
+        prev->limited = &conf->header;
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname && !conf->limit_except) {
+        conf->location = prev;
     }
 
     return ngx_http_quickblox_merge_defaults(cf, conf, prev);

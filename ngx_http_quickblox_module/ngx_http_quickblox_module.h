@@ -158,7 +158,9 @@ typedef struct {
 } ngx_http_quickblox_header_t;
 
 
-typedef struct {
+typedef struct ngx_http_quickblox_loc_conf_s  ngx_http_quickblox_loc_conf_t;
+
+struct ngx_http_quickblox_loc_conf_s {
     ngx_http_quickblox_application_t  *application;  /* NULL: off */
     ngx_array_t                       *sources;      /* of ngx_uint_t */
     ngx_array_t                       *tokens;
@@ -178,9 +180,20 @@ typedef struct {
     u_char                            *file;         /* of "quickblox" */
     ngx_uint_t                         line;
 
+    /* of a limit_except of this location that is protected */
+    ngx_http_quickblox_header_t       *limited;
+
+    /* of an "if", the location that it is in */
+    ngx_http_quickblox_loc_conf_t     *location;
+
     unsigned                           limit_except:1;  /* is one */
-    unsigned                           limited:1;       /* has one of ours */
-} ngx_http_quickblox_loc_conf_t;
+};
+
+
+/* the header of a limit_except that the request is outside of, or NULL */
+
+#define ngx_http_quickblox_limited(conf)                                     \
+    ((conf)->location ? (conf)->location->limited : (conf)->limited)
 
 
 /* where a request's session comes from, and the key that it has in the zone */

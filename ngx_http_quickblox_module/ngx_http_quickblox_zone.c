@@ -11,7 +11,7 @@
 /* new sessions in the place of dropped ones: so many at once, then one a s */
 #define NGX_HTTP_QUICKBLOX_DROPS         16
 
-/* an answer that did not move the expiry is asked for once more after */
+/* s after which an answer that did not move the expiry is asked for again */
 #define NGX_HTTP_QUICKBLOX_RENEW_AGAIN   30
 #define NGX_HTTP_QUICKBLOX_RENEWALS      2
 
@@ -528,6 +528,8 @@ ngx_http_quickblox_zone_renew(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_record_t *record, ngx_http_quickblox_held_t *held,
     ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now)
 {
+    time_t  again;
+
     if ((time_t) (record->expires - now->unix_sec) >= app->refresh_before
         || now->sec < held->renew
         || ngx_http_quickblox_table_leased(record, now)
@@ -537,8 +539,14 @@ ngx_http_quickblox_zone_renew(ngx_http_quickblox_application_t *app,
     }
 
     if (record->renewals < NGX_HTTP_QUICKBLOX_RENEWALS) {
+
+        /* sooner where the time is short: all of them fit into it */
+
+        again = ngx_min(app->refresh_before / 4,
+                        NGX_HTTP_QUICKBLOX_RENEW_AGAIN);
+
         record->renewals++;
-        held->renew = now->sec + NGX_HTTP_QUICKBLOX_RENEW_AGAIN;
+        held->renew = now->sec + (uint32_t) ngx_max(again, 1);
         found->ask = NGX_HTTP_QUICKBLOX_ASK_VALIDATE;
 
     } else {

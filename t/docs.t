@@ -1,0 +1,381 @@
+# README.md and docs/ say what the code does: all configurations are good,
+# links lead somewhere, every directive, variable, default and refusal of the
+# code is documented and no other; the recipes do what they promise.
+
+use strict;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+use lib 't/lib';
+
+use Docs;
+use Gateway;
+use Test::More;
+
+my $t = Gateway->new;
+
+my %source = map { m{/ngx_http_quickblox_(\w+)\.c$} ? ($1 => Docs::slurp($_))
+    : () } glob 'ngx_http_quickblox_module/*.c';
+
+
+# Configurations
+
+my @configurations = Docs::configurations();
+
+cmp_ok scalar(@configurations), '>=', 25, 'there are configurations';
+
+for (@configurations) {
+    my ($ok, $said) = $t->test_config(Docs::http($t, $_->{text}),
+        env => {QUICKBLOX_PASSWORD => 'Canary-Gateway-Pw'});
+
+    # The name of the API is an upstream group here.
+    $said =~ s/\A.*\[warn\] .*"api" of .*"api\.quickblox\.com".*\n//;
+
+    like $said, qr/\Anginx: .*syntax is ok\nnginx: .*is successful\n\z/,
+        "$_->{file}:$_->{line}: \"$_->{heading}\" is a good configuration";
+}
+
+
+# Links
+
+my %anchors;
+
+for my $file (Docs::files()) {
+    my $text = Docs::slurp($file) =~ s/^```.*?^```$//gmsr;
+
+    $anchors{$file} = {map { lc =~ s/[^\w\- ]//gr =~ tr/ /-/r => 1 }
+        $text =~ /^#+ (.+)$/mg};
+
+    for ($text =~ /\]\(([^)]+)\)/g) {
+        next if m{^https://(?:nginx\.org/en/docs|docs\.quickblox\.com)/};
+        push @{$anchors{links}}, [$file, $_];
+    }
+}
+
+my @broken = grep {
+    my ($file, $link) = @$_;
+    my ($path, $anchor) = split /#/, $link, 2;
+    my $target = !length $path ? $file
+        : $file =~ m{/} ? "docs/$path" =~ s{^docs/\.\./}{}r : $path;
+    !-f $target || defined $anchor && !$anchors{$target}{$anchor};
+} @{delete $anchors{links}};
+
+is_deeply \@broken, [], 'no broken links';
+
+
+# Directives
+
+my %enums = map { %{enums($_)} } @source{qw(module application)};
+
+my %code = (
+    map { commands($_) } @source{qw(module application)},
+);
+
+my %docs;
+
+for my $block (Docs::blocks('docs/directives.md')) {
+    my ($syntax, $default, $context) = $block->{text} =~
+        /\ASyntax:  (.+)\nDefault: (.+)\nContext: (.+)\n\z/ or next;
+    my ($name) = $syntax =~ /^(\w+)/;
+
+    ok !$docs{$name}, "$name: documented once";
+    is $block->{heading}, $name, "$name: under its name";
+
+    $docs{$name} = {syntax => $syntax, default => $default,
+        context => $context};
+}
+
+is_deeply [sort keys %docs], [sort keys %code],
+    'all directives of the code are documented, and no other';
+
+# Of those that have no slot, or whose default takes memory.
+my %default = (
+    api => qr/default_api =\s*ngx_string\("(.*?)"\)/,
+    quickblox => qr/conf->application, prev->application, (NULL)\)/,
+    quickblox_session => qr/conf->sources\);\s+\*value\ =\s
+        NGX_HTTP_QUICKBLOX_SOURCE_(\w+);/x,
+    quickblox_token => qr/ngx_str_set\(&token, "(.*?)"\)/,
+    quickblox_require => qr/conf->require_any, prev->require_any, (\d+)\)/,
+    quickblox_header => qr/ngx_str_set\(&header, "(.*?)"\)/,
+    quickblox_preflight => qr/conf->preflight, prev->preflight, (\d+)\)/,
+    quickblox_expired => qr/\*value\ =\ (NGX_HTTP_UNAUTHORIZED);
+        \s+ngx_str_set\(&conf->expired_text,\s+"(.*?)"\)/x,
+    ssl_ciphers => qr/ngx_str_set\(&app->ssl_ciphers, "(.*?)"\)/,
+    ssl_protocols => qr/app->ssl_protocols\ =\ NGX_CONF_BITMASK_SET
+        \s+\|NGX_SSL_(\w+)\|NGX_SSL_(\w+);/x,
+);
+
+my %spelled = (
+    quickblox => {NULL => 'off'},
+    quickblox_session => {CLIENT => 'client'},
+    quickblox_require => {0 => 'user'},
+    quickblox_preflight => {0 => 'off'},
+    quickblox_expired => {NGX_HTTP_UNAUTHORIZED => 401},
+    ssl_protocols => {TLSv1_2 => 'TLSv1.2', TLSv1_3 => 'TLSv1.3'},
+);
+
+# These follow from others.
+my %text = (
+    api_host => 'the host of "api"',
+    ssl_trusted_certificate => q(the system's CA store),
+);
+
+for my $name (sort keys %code) {
+    my ($code, $docs) = ($code{$name}, $docs{$name} // next);
+
+    is $docs->{context}, $code->{context}, "$name: context";
+    is $docs->{default}, documented($name, $code, $docs), "$name: default";
+
+    for my $value (@{$enums{$code->{post}} // []}) {
+        like $docs->{syntax}, qr/[ \[]\Q$value->[0]\E[ ;\]]/,
+            "$name: \"$value->[0]\" is documented";
+    }
+}
+
+my ($sources) = $source{module} =~ /source_names\[\] = \{(.*?)\};/s;
+my $session = (Docs::slurp('docs/directives.md')
+    =~ /^### quickblox_session\n(.*?)^### /ms)[0];
+is_deeply [$session =~ /^\| `(\w+)`/mg], [$sources =~ /"(\w+)"/g],
+    'all sources are documented, and no other';
+
+
+# Variables
+
+my ($table) = $source{variable} =~ /variables\[\] = \{(.*?)\};/s;
+my $variables = Docs::slurp('docs/variables.md');
+
+is_deeply [$variables =~ /^### \$(\w+)$/mg], [$table =~ /"(\w+)"/g],
+    'all variables are documented, and no other';
+
+my ($statuses) = $source{variable} =~ /statuses\[\] = \{(.*?)\};/s;
+is_deeply [$variables =~ /^\| `([A-Z]+)`/mg], [$statuses =~ /"(\w+)"/g],
+    'all values of $quickblox_status are documented, and no other';
+
+my $changes = Docs::slurp('CHANGES');
+is_deeply [grep { $changes !~ /\b\Q$_\E\b/ }
+    (grep { /^quickblox/ } keys %code), $table =~ /"(\w+)"/g], [],
+    'CHANGES names all directives and variables';
+
+
+# Refusals
+
+{
+    my %status = (BAD_REQUEST => 400, UNAUTHORIZED => 401, FORBIDDEN => 403,
+        SERVICE_UNAVAILABLE => 503);
+    my ($refusals) = $source{refusal} =~ /refusals\[\] = \{(.*?)\};/s;
+    my @code;
+
+    push @code, [$status{$1}, $4 . ($3 eq 'array' ? ' *' : ''), $2]
+        while $refusals =~
+            /\{ NGX_HTTP_(\w+), (\d+),\s+ngx_http_quickblox_(\w+)\("(.*?)"\)/g;
+
+    my $text = Docs::slurp('docs/responses.md');
+    my @docs = map { [$_->[0], $_->[1]] }
+        map { [/^\| (\d+) \| (.*?) \|/] } $text =~ /^(\| \d+ .*)/mg;
+
+    is_deeply \@docs, [map { [@$_[0, 1]] } @code],
+        'all refusals are documented, and no other';
+
+    my %grpc = map { $_->[0] => $_->[2] } @code;
+    my ($said) = $text =~ /`grpc-status` (.*?), and/;
+    is_deeply {reverse $said =~ /(\d+) for (\d+)/g}, \%grpc,
+        'so are statuses of gRPC';
+}
+
+
+# Recipes
+
+my $api = $t->api;
+my $backend = $t->backend;
+my ($bob, $alice) = map { $api->session(user_id => $_) } 5, 6;
+
+my $nginx = sub ($heading, $extra = '', $number = 0) {
+    my $text = Docs::recipe('docs/recipes.md', $heading, $number);
+    my $nginx = $t->nginx(Docs::http($t, $text,
+        api => '127.0.0.1:' . $api->port,
+        backend => '127.0.0.1:' . $backend->port) . $extra);
+
+    $backend->reset;
+    return $nginx;
+};
+
+{
+    my $nginx = $nginx->('Tokens in the query');
+    my $unknown = 'Canary-unknown-token';
+    $t->secret($unknown, $bob);
+
+    my $get = sub ($token) {
+        return $t->get("/blobs/1?token=$token&field_name=file&token=x");
+    };
+
+    my $res = $get->($bob);
+    is $res->status, 200, 'T61: a token in the query';
+    is $res->json->{uri}, '/blobs/1?field_name=file',
+        'T61: not in the upstream\'s';
+    is $res->json->{token}, $bob, 'T61: but in the header';
+    is $res->header('Referrer-Policy'), 'no-referrer', 'T61: no Referer';
+
+    is $get->($unknown)->status, 401, 'T61: refused';
+    $backend->close_port;
+    is $get->($bob)->status, 502, 'T61: no upstream';
+    $backend->open_port;
+    $nginx->stop;
+
+    my $log = $t->read("$nginx->{name}/logs/access.log");
+    is_deeply [$log =~ /"(GET .*?)" (\d+)/g],
+        ['GET /blobs/1', 200, 'GET /blobs/1', 401, 'GET /blobs/1', 502],
+        'T61: the access log';
+
+    for my $name ('error.log', 'logs/error.log', 'logs/access.log') {
+        my $text = $t->read("$nginx->{name}/$name");
+        is_deeply [grep { index($text, $_) >= 0 } $bob, $unknown], [],
+            "T61: no token in $name";
+    }
+}
+
+{
+    my $nginx = $nginx->('WebSocket');
+    my @upgrade = (['Upgrade', 'websocket'], ['Connection', 'Upgrade']);
+
+    my $get = sub ($protocols) {
+        return $t->get('/socket', headers => [@upgrade,
+            ['Sec-WebSocket-Protocol', $protocols]]);
+    };
+
+    my %headers = map { lc $_->[0] => $_->[1] }
+        @{$get->("chat, token.$bob")->json->{headers}};
+
+    is $headers{'qb-token'}, $bob, 'T61: a token as a WebSocket protocol';
+    is $headers{'sec-websocket-protocol'}, 'chat',
+        'T61: is no protocol for the upstream';
+    is $get->("token.$bob,chat")->status, 200, 'T61: in any order';
+    is $get->('chat, mytoken.12345678')->status, 401, 'T61: no other word';
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->('proxy_cache');
+    $backend->answer('*', headers => [['Cache-Control', 'max-age=60']]);
+
+    my $seen = sub ($path, $token) {
+        return $t->get($path, token => $token)->json->{token};
+    };
+
+    is_deeply [map { $seen->('/api/a', $_) } $bob, $alice, $bob, $alice],
+        [$bob, $alice, $bob, $alice], 'T18: the cache tells users apart';
+    is $backend->hits('/api/a'), 2, 'T18: and caches';
+    $seen->('/api/mine/a', $bob) for 1 .. 2;
+    is $backend->hits('/api/mine/a'), 2, 'T18: or it does not';
+
+    $backend->heal;
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->('Limits for each client');
+    my %count;
+
+    for my $token ($bob, $alice) {
+        $t->get('/api/a', token => $token);
+    }
+
+    my @clients = map { [$_, $t->start(path => '/api/a', token => $bob)] }
+        1 .. 24;
+    $count{$_->[1]->finish->status}++ for @clients;
+
+    cmp_ok $count{503} // 0, '>=', 3, 'T52: one token is limited';
+    is $t->get('/api/a', token => $alice)->status, 200,
+        'T52: another is not';
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->('Requests without the client\'s headers');
+    my @headers = @{$t->get('/api/a', token => 'spoofed-1')
+        ->json->{headers}};
+
+    is_deeply [map { $_->[0] } @headers], ['QB-Token', 'Host', 'Connection'],
+        'T63: the upstream gets the token';
+    isnt $headers[0][1], 'spoofed-1', 'T63: of the gateway';
+    $nginx->stop;
+}
+
+$t->done;
+
+
+# The enumerations of a file: name => [[text, constant], ...]
+sub enums ($text) {
+    my %enums;
+
+    $enums{$1} = $2 while $text =~ /(\w+)\[\] = \{(.*?)\n\};/gs;
+
+    $_ = [map { [/"(.*?)"\), (\w+)/] } /\{ (ngx_string\(.*?) \}/g]
+        for values %enums;
+
+    return \%enums;
+}
+
+# The commands of a file: name => {context, setter, post, default}
+sub commands ($text) {
+    my %commands;
+
+    while ($text =~ /\{\ ngx_string\("(\w+)"\),\s+ ([\w|]*_CONF\w*[\w|]*),\s+
+        (\w+),\s+ \w+,\s+ (?:offsetof\(\w+,\s+ (\S+)\)|0),\s+
+        (\S+)\ \}/gx)
+    {
+        my ($directive, $type, $setter, $field, $post) = ($1, $2, $3, $4, $5);
+        my @context = $type =~ /ANY_CONF/
+            ? ('http, server, location, limit_except')
+            : $type =~ /MAIN_CONF/ ? 'http' : 'quickblox_application';
+
+        my $default = !defined $field ? undef
+            : $text =~ /ngx_conf_init_\w*value\(app->\Q$field\E,\s+(\w+)\)/
+                ? $1
+            : $text =~ /ngx_conf_merge_\w*value\(conf->\Q$field\E,
+                \s+prev->\Q$field\E,\s+(\w+)\)/x ? $1 : undef;
+
+        $commands{$directive} = {
+            context => "@context",
+            setter => $setter,
+            post => $post =~ s/^&//r,
+            default => $default,
+        };
+    }
+
+    return %commands;
+}
+
+# What the documentation of the default has to be.  A time or size is spelled
+# as it is there when its value is right.
+sub documented ($name, $code, $docs) {
+    return $text{$name} if $text{$name};
+
+    my @values;
+
+    if ($default{$name}) {
+        my $file = $code->{context} =~ /quickblox_app/ ? 'application'
+            : 'module';
+        @values = map { $spelled{$name}{$_} // $_ }
+            $source{$file} =~ $default{$name};
+        $values[1] = qq("$values[1]") if $name eq 'quickblox_expired';
+
+    } elsif (!defined $code->{default}) {
+        return '-';
+
+    } elsif (my $enum = $enums{$code->{post}}) {
+        @values = map { $_->[0] } grep { $_->[1] eq $code->{default} } @$enum;
+
+    } elsif ($code->{setter} eq 'ngx_conf_set_flag_slot') {
+        @values = $code->{default} ? 'on' : 'off';
+
+    } else {
+        my $value = $code->{default}
+            / ($code->{setter} eq 'ngx_conf_set_msec_slot' ? 1000 : 1);
+        my %unit = (s => 1, m => 60, h => 3600, k => 1024);
+        my ($number, $unit) = $docs->{default} =~ / (\d+)([smhk]?);$/;
+        @values = defined $number && $number * ($unit{$unit} // 1) == $value
+            ? $number . $unit : $value;
+    }
+
+    return join(' ', $name, @values) . ';';
+}

@@ -1,0 +1,119 @@
+package Docs;
+
+# Configurations of README.md and docs/, made to run on a test's machine: only
+# names of files, hosts and ports are replaced.
+
+use strict;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+
+use Carp qw(croak);
+
+sub files { return ('README.md', sort glob 'docs/*.md') }
+
+sub slurp ($file) {
+    open my $handle, '<:encoding(UTF-8)', $file or croak "$file: $!";
+    local $/;
+
+    return readline $handle;
+}
+
+# All fenced blocks of a file: {file, line, heading, language, text}.
+sub blocks ($file) {
+    my (@blocks, $block);
+    my ($number, $heading) = (0, '');
+
+    for my $line (split /^/, slurp($file)) {
+        $number++;
+
+        if ($line =~ /^```(\w*)$/ && !$block) {
+            $block = {file => $file, line => $number, heading => $heading,
+                language => $1, text => ''};
+
+        } elsif ($line =~ /^```$/) {
+            push @blocks, $block;
+            undef $block;
+
+        } elsif ($block) {
+            $block->{text} .= $line;
+
+        } elsif ($line =~ /^#+ (.+)$/) {
+            $heading = $1;
+        }
+    }
+
+    croak "$file: a block has no end" if $block;
+
+    return @blocks;
+}
+
+sub configurations {
+    return grep { $_->{language} eq 'nginx' } map { blocks($_) } files();
+}
+
+# The configuration below a heading, the first or a later one.
+sub recipe ($file, $heading, $number = 0) {
+    my @found = grep { $_->{heading} eq $heading } configurations();
+
+    return ($found[$number] // croak "no configuration at $heading")->{text};
+}
+
+# What the harness can put into http { }.  Options: api, the address of the
+# API (an upstream group of the name that the API has).
+sub http ($t, $text, %opt) {
+    my $api = $opt{api} // '127.0.0.1:' . $t->closed_port;
+    my $backend = $opt{backend} // '127.0.0.1:' . $t->closed_port;
+
+    # a whole nginx.conf
+    my $load = 'load_module modules/ngx_http_quickblox_module.so;';
+    $text =~ s/\A\Q$load\E\n\n^http \{\n(.*)^\}\n\z/$1/ms;
+
+    $text = "server {\n$text}\n" if $text =~ /^(?:location|quickblox) /m
+        && $text !~ /^ *server \{/m;
+
+    my %file = (
+        '/etc/nginx/quickblox/auth_secret' => 'jyqGNhbGxkvBTgd',
+        '/etc/nginx/quickblox/api_key' => 'Canary-Api-Key-92',
+    );
+
+    for my $name (sort keys %file) {
+        next if index($text, $name) < 0;
+        my $path = $t->write($name =~ s/.*\///r, "$file{$name}\n");
+        chmod 0600, $path;
+        $text =~ s/\Q$name\E/$path/g;
+    }
+
+    $text =~ s{/etc/nginx/gateway\.pem}{%%CERT%%}g;
+    $text =~ s{/etc/nginx/gateway\.key}{%%KEY%%}g;
+    $text =~ s{/etc/ssl/certs/ca-certificates\.crt}{%%CA%%}g;
+    $text =~ s{/var/cache/nginx/}{%%DIR%%/cache-}g;
+    $text =~ s{\bserver api\.quickblox\.com:443;}{server $api;}g;
+    $text =~ s{\blisten 443 ssl;}{listen 127.0.0.1:%%PORT_0%% ssl;}g;
+
+    # nginx -t binds, and port 80 may be taken
+    $text =~ s{^( *)server \{$}{$1server \{ listen 127.0.0.1:%%PORT_0%%;}mg
+        if $text !~ /\blisten /;
+
+    $text = "upstream backend { server $backend; }\n$text"
+        if $text =~ m{http://backend;};
+
+    $text = "upstream api.quickblox.com { server $api; }\n$text"
+        if $text !~ /^upstream quickblox_api/m;
+
+    $text = <<"END" . $text if $text !~ /^ *quickblox_application chat /m;
+quickblox_application chat {
+    api            http://$api;
+    application_id 92;
+    auth_key       wJHd4cQSxpQGWx5;
+    auth_secret    jyqGNhbGxkvBTgd;
+    login          gateway;
+    password       Canary-Gateway-Pw;
+    zone           docs 1m;
+}
+END
+
+    return $text;
+}
+
+1;
