@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_quickblox_access_rights(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_access_require(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
+static void ngx_http_quickblox_access_flush(ngx_http_request_t *r,
+    ngx_uint_t index);
 
 
 static ngx_str_t  ngx_http_quickblox_qb_token = ngx_string("QB-Token");
@@ -496,14 +498,11 @@ ngx_http_quickblox_access_require(ngx_http_request_t *r,
 
     for (i = 0; i < ctx->conf->require->nelts; i++) {
 
-        /* a "map" keeps what it said of the session before this one */
-
         for (index = cv[i].flushes;
              index && *index != (ngx_uint_t) -1;
              index++)
         {
-            r->variables[*index].valid = 0;
-            r->variables[*index].not_found = 0;
+            ngx_http_quickblox_access_flush(r, *index);
         }
 
         if (ngx_http_complex_value(r, &cv[i], &value) != NGX_OK) {
@@ -516,6 +515,45 @@ ngx_http_quickblox_access_require(ngx_http_request_t *r,
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * A "map" keeps what it said of the session before this one, and so does one
+ * that it is made of: all variables of its kind are evaluated anew.  What
+ * "set" has stored (its data is an index) and "auth_request_set" (which finds
+ * nothing by itself) is nowhere else and stays.
+ */
+
+static void
+ngx_http_quickblox_access_flush(ngx_http_request_t *r, ngx_uint_t index)
+{
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_variable_value_t   value;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    v = cmcf->variables.elts;
+
+    if (v[index].data < cmcf->variables.nelts) {
+        return;
+    }
+
+    ngx_memzero(&value, sizeof(ngx_http_variable_value_t));
+
+    if (v[index].get_handler(r, &value, v[index].data) != NGX_OK
+        || value.not_found)
+    {
+        return;
+    }
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        if (v[i].get_handler == v[index].get_handler) {
+            r->variables[i].valid = 0;
+            r->variables[i].not_found = 0;
+        }
+    }
 }
 
 

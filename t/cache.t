@@ -68,6 +68,7 @@ quickblox_application flood {
 
 add_header X-Seen "\$quickblox_status|\$quickblox_user_id" always;
 keepalive_requests 1000000;
+access_log off;
 
 server {
     listen 127.0.0.1:%%PORT_0%%;
@@ -83,7 +84,6 @@ $locations
     }
     location /flood/ {
         quickblox flood;
-        access_log off;
         error_log /dev/null;
         proxy_pass %%BACKEND%%;
     }
@@ -91,7 +91,6 @@ $locations
 
 server {
     listen 127.0.0.1:%%PORT_1%%;
-    access_log off;
     location / {
         default_type application/json;
         return 401 '{"errors":{"base":["Required session does not exist"]}}';

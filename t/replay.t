@@ -417,7 +417,9 @@ for (@mapped) {
     is_deeply [(logged($path, 2))[1]], ["$path 401 [401] [-] REJECTED"],
         "client, $name: one line in the access log";
 
-    # The backend's word is not the last one.
+    # The backend's word is not the last one.  Without the body: curl takes a
+    # refusal before it has sent one of 5 MB over HTTP/2 for an error.
+    delete $send{body} if $h2;
     is $ask->()->status, 401, "client, $name: again";
     is_deeply $api->counts, {'GET /session.json' => 1},
         "client, $name: the validation was dropped, the API is asked";
