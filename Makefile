@@ -27,7 +27,7 @@ RUN_DEPS    = libmojolicious-perl libio-socket-ssl-perl openssl curl
 TEST_DEPS   = $(RUN_DEPS) perl nghttp2-client faketime uwsgi-core \
               uwsgi-plugin-psgi python3-grpcio chromium
 
-PROVE       = prove -j4 --timer
+PROVE       = prove -j2 --timer
 
 
 all: $(MODULE)

@@ -10,6 +10,7 @@ no warnings 'experimental::signatures';
 use lib 't/lib';
 
 use Gateway;
+use MIME::Base64 qw(encode_base64);
 use Test::More;
 
 my $t = Gateway->new;
@@ -80,6 +81,10 @@ my %target = (
     off => 'quickblox off; set $seen "$http_qb_token";',
     other => 'quickblox other; quickblox_session application;',
     same => 'quickblox chat; quickblox_session user;',
+    same_name => 'quickblox chat; quickblox_session user;'
+        . 'quickblox_header X-Session;',
+    same_key => 'quickblox chat; quickblox_session api_key;',
+    same_none => 'quickblox chat; quickblox_session none;',
 );
 
 my $see = 'proxy_set_header X-Seen "$seen$quickblox_token";'
@@ -124,6 +129,7 @@ quickblox_application chat {
     auth_secret jyqGNhbGxkvBTgd;
     login gateway;
     password Canary-Gateway-Pw;
+    api_key Canary-Api-Key-92;
     zone quickblox 1m;
 }
 
@@ -241,6 +247,16 @@ $locations
     location /post-refused {
         quickblox chat;
         quickblox_require user \$http_x_nobody_sends;
+        proxy_pass %%BACKEND%%;
+    }
+
+    location /key {
+        quickblox chat;
+        quickblox_session api_key;
+        proxy_pass %%BACKEND%%;
+    }
+    location /basic {
+        $protection{oracle}
         proxy_pass %%BACKEND%%;
     }
 
@@ -454,17 +470,67 @@ for my $way (sort keys %way) {
             $backend->wait_hits($to);
 
             my ($own, $others) = (held(92, 1), held(93, 0));
-            my $token = $target eq 'same' ? $own
-                : $target eq 'other' ? $others : undef;
+            my %given = (
+                other => ['QB-Token', $others],
+                same => ['QB-Token', $own],
+                same_name => ['X-Session', $own],
+                same_key => ['Authorization', 'ApiKey Canary-Api-Key-92'],
+            );
+            my $given = $given{$target};
+            my $token = $target =~ /open|off/ ? 'Canary-Sent-Token'
+                : !$given || $target eq 'same_key' ? '' : $given->[1];
 
             is seen($from), lines(@kept, ['QB-Token', $own]),
                 "$name: the first upstream" if $way ne 'try_files';
             is seen($to), lines(
-                ['X-Seen', $token // 'Canary-Sent-Token'],
-                (defined $token ? (@kept, ['QB-Token', $token]) : @sent),
+                (length $token ? ['X-Seen', $token] : ()),
+                ($target =~ /open|off/ ? @sent : (@kept, $given // ())),
             ), "$name: the second";
         }
     }
+}
+
+# T43: header lists that have parts
+for my $n (18, 19, 20, 21, 40, 100) {
+    my @many = map { ["X-$_", 'x' x 10] } 1 .. $n;
+
+    for my $target (sort keys %target) {
+        my $from = "/from/accel/0/$target";
+        my $open = $target =~ /open|off/;
+
+        $backend->heal;
+        $backend->reset;
+        $backend->answer($from,
+            headers => [['X-Accel-Redirect', "/target/$target"]]);
+
+        for my $token ([], [['QB-Token', 'Canary-Sent-Token']]) {
+            is $t->get($from, headers => [@many[0 .. 9], @$token,
+                @many[10 .. $#many]])->status, 200,
+                "T43: $n header fields from chat to $target";
+            is seen($from), lines(@many, ['QB-Token', held(92, 1)]),
+                "T43: $n into $target: the first";
+            is seen("/target/$target") =~ s/^X-Seen: .*\n//r
+                =~ s/\n(?:QB-Token|X-Session|Authorization): .*\z//r,
+                lines($open ? (@many[0 .. 9], @$token, @many[10 .. $#many])
+                    : @many), "T43: $n into $target: the second";
+        }
+    }
+}
+
+# What "auth_basic" reads is the client's again, as well.
+{
+    my @basic = (['Authorization',
+        'Basic ' . encode_base64('good:Canary-Oracle-Pw', '')]);
+
+    $backend->heal;
+    $backend->answer('/key', headers => [['X-Accel-Redirect', '/basic']]);
+
+    is $t->get('/key')->status, 401, 'T41: a key does not log in elsewhere';
+    is $t->get('/key', headers => [@basic])->status, 200,
+        'T41: but a login does';
+    is seen('/key'), lines(['Authorization', 'ApiKey Canary-Api-Key-92']),
+        'T41: where the key was needed';
+    is seen('/basic'), lines(@basic), 'T41: where the login was';
 }
 
 for my $case (

@@ -158,6 +158,11 @@ $early
         alias %%DIR%%/files/;
         autoindex on;
     }
+    location /index/ {
+        quickblox chat;
+        alias %%DIR%%/files/;
+        index file.txt;
+    }
     location /gif {
         quickblox chat;
         empty_gif;
@@ -391,6 +396,7 @@ is $t->post('/small', 'x' x 10)->status, 401,
 for my $case (
     ['/files/file.txt', qr/^Protected-Marker$/],
     ['/files/', qr/file\.txt/],
+    ['/index/', qr/^Protected-Marker$/],
     ['/gif', qr/^GIF89a/],
     ['/no-content', qr/^Active connections/],
     ['/file.txt', qr/^Protected-Marker$/, 1],

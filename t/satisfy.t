@@ -58,6 +58,10 @@ END_OF_LOCATION
     }
 }
 
+my $variables = join '|', map { "\$quickblox_$_" }
+    qw(token user_id application_id session_type session_source expires
+        status replayed error);
+
 my $application = <<'END_OF_CONFIGURATION';
     application_id 92;
     auth_key wJHd4cQSxpQGWx5;
@@ -105,7 +109,7 @@ $locations
         allow all;
         deny all;
         quickblox chat;
-        proxy_set_header X-Seen "\$quickblox_token|\$quickblox_user_id|\$quickblox_application_id|\$quickblox_session_type|\$quickblox_session_source|\$quickblox_expires|\$quickblox_status|\$quickblox_replayed|\$quickblox_error";
+        proxy_set_header X-Seen "$variables";
         proxy_pass %%BACKEND%%;
 
         location /t42/user {
@@ -135,6 +139,19 @@ $locations
     location /t42-from/ {
         quickblox chat;
         quickblox_session user;
+        proxy_pass %%BACKEND%%;
+    }
+
+    # first we grant, at the second time round auth_request does
+    location /t42-again {
+        satisfy any;
+        auth_request /auth/once;
+        quickblox chat;
+        quickblox_session user;
+        proxy_set_header X-Seen "$variables";
+        proxy_pass %%BACKEND%%;
+    }
+    location = /auth/once {
         proxy_pass %%BACKEND%%;
     }
 
@@ -356,5 +373,15 @@ is $backend->last_request('/t42-from/x')->header('QB-Token'), $own,
     'T42: whose upstream got our token';
 is seen('/t42/to'), join("\n", 'X-Seen: ||||||||', 'X-First: 1',
     'X-Last: 2'), 'T42: where another module grants it is not handed on';
+
+$backend->answer('/auth/once', status => 403, times => 1);
+$backend->answer('/t42-again', times => 1,
+    headers => [['X-Accel-Redirect', '/t42-again']]);
+is $t->get('/t42-again', headers => \@spoofed)->status, 200,
+    'T42: the same location twice';
+is_deeply [map { scalar $_->header('QB-Token') }
+    $backend->requests('/t42-again')], [$own, undef], 'T42: with our grant, and with another module\'s';
+is seen('/t42-again'), join("\n", 'X-Seen: ||||||||', 'X-First: 1',
+    'X-Last: 2'), 'T42: which ours does not outlive';
 
 $t->done;

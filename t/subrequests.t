@@ -296,6 +296,37 @@ for my $chain (map { my $chain = $_; map { [$_, @$chain] } 0, 1 } @chains) {
     }
 }
 
+# T43: header lists that have parts
+for my $n (18, 19, 20, 21, 40, 100) {
+    my @many = map { ["X-$_", 'x' x 10] } 1 .. $n;
+
+    for my $token ([], [['QB-Token', 'Canary-Sent-Token']]) {
+        my @request = (@many[0 .. 9], @$token, @many[10 .. $#many]);
+
+        $backend->heal;
+        $backend->reset;
+        html('/nested/chat', join '', map { include("/target/$_") }
+            qw(open same other off same_name));
+
+        is $t->get('/nested/chat', headers => \@request)->status, 200,
+            "T43: $n header fields";
+
+        for my $case (
+            ['/nested/chat', @many, ['QB-Token', held()]],
+            ['/target/open', @request],
+            ['/target/same', @many, ['QB-Token', held()]],
+            ['/target/other', @many],
+            ['/target/off', @request],
+            ['/target/same_name', @many, ['X-Session', held()]],
+        ) {
+            my ($path, @header) = @$case;
+
+            is seen($path) =~ s/^X-Seen: .*\n//r, lines(@header),
+                "T43: $n header fields: $path";
+        }
+    }
+}
+
 # What nginx has looked up once, it keeps for subrequests too.
 $backend->heal;
 $backend->reset;
