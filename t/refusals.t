@@ -280,7 +280,9 @@ for my $case (@cases) {
 
     $client->send(join "\r\n", 'POST / HTTP/1.1', 'Host: a',
         'Content-Length: 5', 'Expect: 100-continue', '', '');
-    check($client->finish, $cases[0], 'Expect: 100-continue');
+    my $res = $client->finish;
+    check($res, $cases[0], 'Expect: 100-continue');
+    is @{$res->interim}, 0, 'Expect: 100-continue: the body is not asked for';
     $client->send('12345');
     check($client->get('/'), $cases[0], 'and the next request');
 }

@@ -172,6 +172,11 @@ $locations
     location /page-401 {
         return 200 page;
     }
+    location /cleared {
+        quickblox chat;
+        error_page 401 = /any/allow/quickblox;
+        proxy_pass %%BACKEND%%;
+    }
 }
 END_OF_CONFIGURATION
 
@@ -328,6 +333,11 @@ for my $case (
         'and that of auth_basic';
 
     is $t->get('/page/x')->body, 'page', 'error_page under "any"';
+
+    $res = $t->get('/cleared');
+    is $res->status, 200, 'error_page into a location that lets in';
+    is scalar(@none = $res->headers('WWW-Authenticate')), 0,
+        'a grant of another clears a challenge of ours';
 }
 
 is $t->get('/none/x')->status, 200, '"none" grants under "any"';
@@ -380,7 +390,8 @@ $backend->answer('/t42-again', times => 1,
 is $t->get('/t42-again', headers => \@spoofed)->status, 200,
     'T42: the same location twice';
 is_deeply [map { scalar $_->header('QB-Token') }
-    $backend->requests('/t42-again')], [$own, undef], 'T42: with our grant, and with another module\'s';
+    $backend->requests('/t42-again')], [$own, undef],
+    'T42: with our grant, and with another module\'s';
 is seen('/t42-again'), join("\n", 'X-Seen: ||||||||', 'X-First: 1',
     'X-Last: 2'), 'T42: which ours does not outlive';
 

@@ -100,7 +100,6 @@ quickblox_application $name {
     login gateway;
     password Canary-Gateway-Pw;
     zone $name 64k;
-    connect_timeout 5s;
     $more
 }
 END
