@@ -132,9 +132,9 @@ my %status;
 my $until = time + 0.5;
 
 while (time < $until) {
-    $status{$_->finish->status}++
-        for map { $t->start(path => '/outage/client/x', token => 'not-a-session') }
-        1 .. 50;
+    my @clients = map { $t->start(path => '/outage/client/x',
+        token => 'not-a-session') } 1 .. 50;
+    $status{$_->finish->status}++ for @clients;
 }
 
 is_deeply [keys %status], [503], 'an outage under load: all are refused';

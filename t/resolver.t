@@ -94,6 +94,7 @@ my %host = (
     servfail => '',
     empty => '',
     mute => 'timeout 1s;',
+    away => 'timeout 1s;',
 );
 
 sub application ($name, $url, $more = '') {
@@ -195,19 +196,13 @@ for my $case (
 
 # A client that goes away while the name is resolved
 
-my $client;
-my $before = queries('mute.test');
-
-$t->wait_for(sub {
-    $client = $t->start(path => '/mute/client/x', token => session());
-    return eval {
-        $t->wait_for(sub { queries('mute.test') > $before }, 'query', 0.1);
-    };
-}, 'query of a client');
-
+name('away.test');
+my $client = $t->start(path => '/away/client/x', token => session());
+$t->wait_for(sub { queries('away.test') }, 'query');
 $client->abort;
-name('mute.test', address => ['127.0.0.1']);
-$t->wait_for(sub { client('mute')->status == 200 }, 'recovery', 5);
+
+name('away.test', address => ['127.0.0.1']);
+$t->wait_for(sub { client('away')->status == 200 }, 'recovery', 5);
 pass 'F16: a client goes away: nothing else happens';
 
 
@@ -245,7 +240,6 @@ sub at_other {
 for my $case (
     ['SERVFAIL', rcode => 2],
     ['NXDOMAIN', rcode => 3],
-    ['REFUSED', rcode => 5],
     ['no address', address => []],
     ['no answer'],
 ) {
