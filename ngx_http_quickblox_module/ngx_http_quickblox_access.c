@@ -606,6 +606,20 @@ ngx_http_quickblox_precontent_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+#if (NGX_PCRE)
+
+    if (granted && r == r->main) {
+
+        /* a response may be matched, too: "proxy_redirect" with a regex */
+
+        ctx->ncaptures = r->ncaptures;
+        ctx->captures = r->captures;
+        ctx->captures_data = r->captures_data;
+        r->realloc_captures = 1;
+    }
+
+#endif
+
     return NGX_DECLINED;
 }
 

@@ -270,6 +270,14 @@ struct ngx_http_quickblox_ctx_s {
     u_char                            *body;
     size_t                             body_len;
 
+#if (NGX_PCRE)
+    /* of the location's regular expressions, as the first attempt had them */
+
+    ngx_uint_t                         ncaptures;
+    int                               *captures;
+    u_char                            *captures_data;
+#endif
+
     unsigned                           granted:1;   /* a session, or none */
     unsigned                           left:1;      /* another location now */
     unsigned                           resumed:1;   /* a flight has ended */

@@ -8,6 +8,9 @@
 static ngx_int_t ngx_http_quickblox_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_quickblox_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static ngx_int_t ngx_http_quickblox_replay_candidate(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx);
+static void ngx_http_quickblox_replay_subrequest(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_quickblox_replay_status(
     ngx_http_quickblox_loc_conf_t *qlcf, ngx_uint_t status);
 static void ngx_http_quickblox_replay_accepted(ngx_http_request_t *r,
@@ -39,6 +42,15 @@ static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
 static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 
 
+/* a response from a cache says nothing of the session */
+
+#if (NGX_HTTP_CACHE)
+#define ngx_http_quickblox_cached(r)  (r)->cached
+#else
+#define ngx_http_quickblox_cached(r)  0
+#endif
+
+
 #define ngx_http_quickblox_is_client(ctx)                                    \
     ((ctx)->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT)
 
@@ -61,13 +73,18 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
 {
     ngx_http_quickblox_ctx_t  *ctx;
 
+    if (r->upstream == NULL) {
+        return ngx_http_next_header_filter(r);
+    }
+
     if (r != r->main) {
+        ngx_http_quickblox_replay_subrequest(r);
         return ngx_http_next_header_filter(r);
     }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
 
-    if (ctx == NULL || !ctx->granted || r->upstream == NULL
+    if (ctx == NULL || !ctx->granted
         || ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_API_KEY)
     {
         return ngx_http_next_header_filter(r);
@@ -78,6 +95,10 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
     {
         /* a redirect has left the location: no business of the session's */
 
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (ngx_http_quickblox_cached(r)) {
         return ngx_http_next_header_filter(r);
     }
 
@@ -94,7 +115,20 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
+    return ngx_http_quickblox_replay_candidate(r, ctx);
+}
+
+
+/* a response with a status of "quickblox_expired" */
+
+static ngx_int_t
+ngx_http_quickblox_replay_candidate(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx)
+{
     ctx->examined = 1;
+
+    /* it is of one session, and no answer for others: it enters no cache */
+    r->upstream->cacheable = 0;
 
     if (!ngx_http_quickblox_replay_examinable(r, ctx)) {
         ngx_http_quickblox_session_suspect(ctx);
@@ -124,10 +158,41 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
     /* else nginx closes a body's temporary file when this filter returns */
     r->preserve_body = 1;
 
-    /* what is no answer for the client must not enter a cache */
+    return NGX_OK;
+}
+
+
+/*
+ * A subrequest is not replayed, such as a cache's background update, but what
+ * it is answered must not be kept, and makes its parent's session suspect.
+ */
+
+static void
+ngx_http_quickblox_replay_subrequest(ngx_http_request_t *r)
+{
+    ngx_http_quickblox_ctx_t       *ctx;
+    ngx_http_quickblox_loc_conf_t  *qlcf;
+
+    qlcf = ngx_http_get_module_loc_conf(r, ngx_http_quickblox_module);
+
+    if (qlcf->application == NULL || ngx_http_quickblox_cached(r)
+        || !ngx_http_quickblox_replay_status(qlcf, r->headers_out.status))
+    {
+        return;
+    }
+
+    ctx = ngx_http_quickblox_get_ctx(r, 0);
+
+    if (ctx == NULL || !ctx->granted
+        || ctx->conf->application != qlcf->application
+        || ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_API_KEY)
+    {
+        return;
+    }
+
     r->upstream->cacheable = 0;
 
-    return NGX_OK;
+    ngx_http_quickblox_session_suspect(ctx);
 }
 
 
@@ -164,12 +229,6 @@ ngx_http_quickblox_replay_accepted(ngx_http_request_t *r,
     if (status < NGX_HTTP_OK || status >= NGX_HTTP_SPECIAL_RESPONSE) {
         return;
     }
-
-#if (NGX_HTTP_CACHE)
-    if (r->cached) {
-        return;
-    }
-#endif
 
     ngx_http_quickblox_replay_slide(r, ctx);
 
@@ -360,6 +419,14 @@ ngx_http_quickblox_replay_examine(ngx_http_request_t *r,
         if (b->last_buf) {
             last = 1;
         }
+    }
+
+    if (!last && r->upstream->peer.connection == NULL) {
+
+        /* it was cut off: no more comes, and what came is not withheld */
+
+        ngx_http_quickblox_session_suspect(ctx);
+        return ngx_http_quickblox_replay_pass(r, ctx, 0, in);
     }
 
     if (!last) {
@@ -577,6 +644,13 @@ ngx_http_quickblox_replay_resume(ngx_http_request_t *r)
     for (i = 0; ph[i].checker != ngx_http_core_content_phase; i++) {
         /* void */
     }
+
+#if (NGX_PCRE)
+    r->ncaptures = ctx->ncaptures;
+    r->captures = ctx->captures;
+    r->captures_data = ctx->captures_data;
+    r->realloc_captures = 1;
+#endif
 
     r->phase_handler = i;
     r->write_event_handler = ngx_http_core_run_phases;

@@ -564,10 +564,10 @@ for my $state (@states) {
 
         my $res = $again->();
 
-        is_deeply [$res->status, $res->header('X-Seen')],
-            [200, $later ? '1|MISS' : $api->calls == 1
-                && $res->header('X-Seen') eq '|WAIT' ? '|WAIT' : '|HIT'],
-            "F23: $name $when: the next one is served";
+        is $res->status, 200, "F23: $name $when: the next one is served";
+        like $res->header('X-Seen'),
+            $later ? qr/^1\|MISS$/ : qr/^\|(?:HIT|WAIT)$/,
+            "F23: $name $when: and finds the session as it was left";
         is_deeply $api->counts, {'POST /session.json' => 1},
             "F23: $name $when: one login in all";
     }
