@@ -291,10 +291,10 @@ my $nginx = sub ($heading, $extra = '', $number = 0) {
 
 {
     my $nginx = $nginx->('Requests without the client\'s headers');
-    my @headers = @{$t->get('/api/a', token => 'spoofed-1')
-        ->json->{headers}};
+    my @headers = grep { $_->[0] !~ /^(?:Host|Connection)$/ }
+        @{$t->get('/api/a', token => 'spoofed-1')->json->{headers}};
 
-    is_deeply [map { $_->[0] } @headers], ['QB-Token', 'Host', 'Connection'],
+    is_deeply [map { $_->[0] } @headers], ['QB-Token'],
         'T63: the upstream gets the token';
     isnt $headers[0][1], 'spoofed-1', 'T63: of the gateway';
     $nginx->stop;

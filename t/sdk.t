@@ -23,7 +23,8 @@ my $unknown = 0;
 my $t = Gateway->new;
 my $api = $t->api(tls => $t->cert(names => ['api.quickblox.com']));
 my $backend = $t->backend;
-my ($gateway, $page, $plain, $own) = map { '127.0.0.1:' . $t->port($_) } 0 .. 3;
+my ($gateway, $page, $plain, $own)
+    = map { '127.0.0.1:' . $t->port($_) } 0 .. 3;
 
 # The page's own server, and what the recipe's has nothing of.
 my $more = <<"END";
