@@ -16,7 +16,7 @@ MODULE      = $(BUILD)/ngx_http_quickblox_module.so
 SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
 UNITS       = $(BUILD)/unit/message_test $(BUILD)/unit/table_test
 INCLUDES    = $(addprefix -I $(NGINX_SRC)/src/, core event event/modules \
-              os/unix http http/modules) -I $(BUILD)/nginx \
+              os/unix http http/modules) -I $(BUILD)/nginx/objs \
               -I ngx_http_quickblox_module
 
 # what a fresh Debian lacks
@@ -32,26 +32,31 @@ PROVE       = prove -j2 --timer
 
 all: $(MODULE)
 
-$(MODULE): $(BUILD)/nginx/Makefile $(SOURCES)
-	$(MAKE) -s -f $(CURDIR)/$(BUILD)/nginx/Makefile -C $(NGINX_SRC) modules
-	cp $(BUILD)/nginx/ngx_http_quickblox_module.so $@.new
+$(MODULE): $(BUILD)/nginx/objs/Makefile $(SOURCES)
+	$(MAKE) -s -C $(BUILD)/nginx -f objs/Makefile modules
+	cp $(BUILD)/nginx/objs/ngx_http_quickblox_module.so $@.new
 	mv -f $@.new $@
 
-# an nginx source tree has no conf_flags; Debian's nginx-dev has
+# nginx's configure mangles absolute paths such as /tmp/a.S/b, so it is run in
+# a tree of links; only Debian's source has conf_flags, only a clone has no
+# configure of its own
 
-$(BUILD)/nginx/Makefile: config $(BUILD)/.build-deps
-	mkdir -p $(BUILD)/nginx
-	cd $(NGINX_SRC) && NGX_CONF_FLAGS="--with-compat \
+$(BUILD)/nginx/objs/Makefile: config $(BUILD)/.build-deps
+	rm -rf $(BUILD)/nginx && mkdir -p $(BUILD)/nginx
+	ln -s $(CURDIR) $(BUILD)/nginx/quickblox
+	ln -s $(NGINX_SRC)/auto $(NGINX_SRC)/src $(BUILD)/nginx
+	ln -s $$(ls $(NGINX_SRC)/configure 2>/dev/null || echo auto/configure) \
+	    $(BUILD)/nginx/configure
+	cd $(BUILD)/nginx && NGX_CONF_FLAGS="--with-compat \
 	    --with-http_ssl_module --with-http_v2_module --with-threads"; \
-	if [ -f conf_flags ]; then \
-	    eval "$$(sed 's/=(/="/; s/)$$/"/' conf_flags)"; fi; \
+	if [ -f $(NGINX_SRC)/conf_flags ]; then \
+	    eval "$$(sed 's/=(/="/; s/)$$/"/' $(NGINX_SRC)/conf_flags)"; fi; \
 	./configure $$NGX_CONF_FLAGS --with-cc=$(CC) \
 	    --with-cc-opt="$(CFLAGS) $(WARNINGS) -fPIC" \
-	    --builddir=$(CURDIR)/$(BUILD)/nginx \
-	    --add-dynamic-module=$(CURDIR) > $(CURDIR)/$(BUILD)/configure.log \
-	    || { cat $(CURDIR)/$(BUILD)/configure.log; exit 1; }
+	    --add-dynamic-module=quickblox > configure.log \
+	    || { cat configure.log; exit 1; }
 
-$(BUILD)/unit/%_test: t/unit/%_test.c $(SOURCES) $(BUILD)/nginx/Makefile
+$(BUILD)/unit/%_test: t/unit/%_test.c $(SOURCES) $(BUILD)/nginx/objs/Makefile
 	mkdir -p $(BUILD)/unit
 	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -o $@ $< \
 	    ngx_http_quickblox_module/ngx_http_quickblox_$*.c \

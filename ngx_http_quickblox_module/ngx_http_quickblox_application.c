@@ -1105,6 +1105,8 @@ ngx_http_quickblox_application_implicit(ngx_conf_t *cf,
 {
     ngx_url_t                     *u;
     ngx_http_upstream_server_t    *server;
+    ngx_http_upstream_rr_peer_t   *peer;
+    ngx_http_upstream_rr_peers_t  *peers;
     ngx_http_upstream_srv_conf_t  *uscf;
 
     uscf = ngx_pcalloc(cf->pool, sizeof(ngx_http_upstream_srv_conf_t));
@@ -1136,12 +1138,18 @@ ngx_http_quickblox_application_implicit(ngx_conf_t *cf,
         server->addrs = u->addrs;
         server->naddrs = u->naddrs;
         server->weight = 1;
-        server->max_fails = 1;
-        server->fail_timeout = 10;
     }
 
     if (ngx_http_upstream_init_round_robin(cf, uscf) != NGX_OK) {
         return NGX_ERROR;
+    }
+
+    /* the back-off decides when to try again: no address is given up */
+
+    peers = uscf->peer.data;
+
+    for (peer = peers->peer; peer; peer = peer->next) {
+        peer->max_fails = 0;
     }
 
     app->group = uscf;

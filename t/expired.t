@@ -205,7 +205,8 @@ my @found = (
     ['the text alone', {body => $TEXT}],
     ['other case', {body => uc $EXPIRED}],
     ['a false start', {body => "Required session $TEXT", split => 'each'}],
-    ['at the end of the buffer', {body => ' ' x (8192 - length $TEXT) . $TEXT}],
+    ['at the end of the buffer',
+        {body => ' ' x (8192 - length $TEXT) . $TEXT}],
     ['at the end of the buffer, in pieces',
         {body => ' ' x (8192 - length $TEXT) . $TEXT, chunked => 1000,
             split => [100, 8100, 8191]}],
@@ -315,7 +316,8 @@ for my $how (['', ''], ['unbuffered/', 'unbuffered, '], ['', 'HTTP/2, ', 1]) {
         is_deeply [$res->status, fields($res), $res->complete],
             [$as->status, fields($as), 1], "F25: $said$name: passes";
         ok $res->body eq $as->body && length $as->body
-            == ($answer->{huge} // length $answer->{body}), "F25: $said$name: its body, too";
+            == ($answer->{huge} // length $answer->{body}),
+            "F25: $said$name: its body, too";
 
         $api->reset_calls;
         my $next = $t->get('/client/', token => $token);

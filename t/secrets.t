@@ -271,7 +271,8 @@ $nginx->stop;
 # What is a header of a client's or of a request to the upstream may be in
 # records of nginx's own, the rest must not be anywhere.
 my %sent = map { $_ => 1 } $token, $revoked, $application, $foreign,
-    'Canary-Tour-Api-Key', 'Canary-Other-Token', 'Canary-Client-Unknown', 'Canary Client {no}',
+    'Canary-Tour-Api-Key', 'Canary-Other-Token', 'Canary-Client-Unknown',
+    'Canary Client {no}',
     'Q2FuYXJ5LUNsaWVudA==', 'Canary-Client-Second', 'Canary-Client-Key',
     map { $_->{token} } $api->sessions;
 my %never = map { $_ => 1 } 'jyqGNhbGxkvBTgd', 'wJHd4cQSxpQGWx5',
