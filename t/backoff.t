@@ -289,8 +289,9 @@ cmp_ok time - $validated, '<', 4, 'but after them';
 
 $api->heal;
 $api->expire($token);
-is client('dates', $token)->status, 401,
-    'the API answers again: an expired token is refused';
+wait_for('the API answers again',
+    sub { client('dates', $token)->status == 401 });
+pass 'the API answers again: an expired token is refused';
 
 
 # 1 s, doubling with each further failure
