@@ -129,6 +129,7 @@ struct ngx_http_quickblox_application_s {
 
     ngx_shm_zone_t                    *shm_zone;
     ngx_http_quickblox_share_t        *share;     /* in the zone, its own */
+    u_char                             share_id[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
 
     unsigned                           ssl:1;
     unsigned                           has_api:1;

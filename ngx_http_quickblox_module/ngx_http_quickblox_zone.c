@@ -31,8 +31,8 @@ typedef struct {
 
 
 /*
- * The state of an application.  "id" is the digest of its name, or zeroes:
- * nobody's.
+ * The place of an application, with its state.  "id" is the digest of its
+ * name, or zeroes: nobody's.
  */
 
 struct ngx_http_quickblox_share_s {
@@ -73,7 +73,14 @@ struct ngx_http_quickblox_zone_s {
 static ngx_int_t ngx_http_quickblox_zone_init(ngx_shm_zone_t *shm_zone,
     void *data);
 static ngx_int_t ngx_http_quickblox_zone_layout(ngx_shm_zone_t *shm_zone);
-static ngx_int_t ngx_http_quickblox_zone_attach(ngx_shm_zone_t *shm_zone);
+static ngx_int_t ngx_http_quickblox_zone_attach(ngx_shm_zone_t *shm_zone,
+    ngx_http_quickblox_zone_t *ozone);
+static ngx_http_quickblox_share_t *ngx_http_quickblox_zone_share(
+    ngx_http_quickblox_zone_t *zone, ngx_http_quickblox_application_t *app);
+static ngx_http_quickblox_share_t *ngx_http_quickblox_zone_free_share(
+    ngx_http_quickblox_zone_t *zone, ngx_http_quickblox_zone_t *ozone);
+static ngx_uint_t ngx_http_quickblox_zone_used(
+    ngx_http_quickblox_zone_t *zone, ngx_http_quickblox_share_t *share);
 static void ngx_http_quickblox_zone_now(ngx_http_quickblox_now_t *now);
 static ngx_http_quickblox_zone_e ngx_http_quickblox_zone_get_client(
     ngx_http_quickblox_application_t *app,
@@ -126,6 +133,14 @@ ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name, size_t size,
     ngx_http_quickblox_zone_t          *zone;
     ngx_http_quickblox_application_t  **apps;
 
+    if (EVP_Digest(app->name.data, app->name.len, app->share_id, NULL,
+                   EVP_sha256(), NULL)
+        == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "EVP_Digest() failed");
+        return NULL;
+    }
+
     shm_zone = ngx_shared_memory_add(cf, name, size,
                                      &ngx_http_quickblox_module);
     if (shm_zone == NULL) {
@@ -164,7 +179,7 @@ ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name, size_t size,
 
 /*
  * A zone that is adopted is in use by old workers, and the reload may fail
- * yet: it is only read, but for places of new applications.
+ * yet: it is only read, but for places that neither of them uses.
  */
 
 static ngx_int_t
@@ -196,7 +211,7 @@ ngx_http_quickblox_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         return NGX_ERROR;
     }
 
-    return ngx_http_quickblox_zone_attach(shm_zone);
+    return ngx_http_quickblox_zone_attach(shm_zone, ozone);
 }
 
 
@@ -215,7 +230,7 @@ ngx_http_quickblox_zone_layout(ngx_shm_zone_t *shm_zone)
     /* memory that cannot be had is our own mistake below, and told there */
     shpool->log_nomem = 0;
 
-    nshares = ngx_min(shm_zone->shm.size / 16384, 128);
+    nshares = 2 * ngx_min(shm_zone->shm.size / 16384, 128);
     size = sizeof(ngx_http_quickblox_zone_head_t)
            + (nshares - 1) * sizeof(ngx_http_quickblox_share_t);
 
@@ -266,62 +281,139 @@ failed:
 }
 
 
+/*
+ * An application finds its place by its name.  There are places for twice as
+ * many as a configuration may have: the one that runs and the next may have
+ * no name in common.  What has a place and is of neither, it is gone or came
+ * with a reload that was refused, gives it up when it is needed; the workers
+ * of a yet older configuration write to it at most what their last calls say.
+ */
+
 static ngx_int_t
-ngx_http_quickblox_zone_attach(ngx_shm_zone_t *shm_zone)
+ngx_http_quickblox_zone_attach(ngx_shm_zone_t *shm_zone,
+    ngx_http_quickblox_zone_t *ozone)
 {
-    u_char                              id[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
-    ngx_uint_t                          i, n;
+    ngx_uint_t                          i, max;
     ngx_http_quickblox_zone_t          *zone;
-    ngx_http_quickblox_share_t         *share;
     ngx_http_quickblox_application_t  **apps;
+
+    zone = shm_zone->data;
+    apps = zone->applications.elts;
+    max = zone->head->nshares / 2;
+
+    if (zone->applications.nelts > max) {
+        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                      "quickblox zone \"%V\" of %uz bytes has no place for "
+                      "application \"%V\" in %s:%ui, it holds %ui: make it "
+                      "larger or write another \"zone\"",
+                      &shm_zone->shm.name, shm_zone->shm.size,
+                      &apps[max]->name, apps[max]->file, apps[max]->line,
+                      max);
+        return NGX_ERROR;
+    }
+
+    ngx_shmtx_lock(&zone->shpool->mutex);
+
+    /* first those that have a place, so that nobody else takes it */
+
+    for (i = 0; i < zone->applications.nelts; i++) {
+        apps[i]->share = ngx_http_quickblox_zone_share(zone, apps[i]);
+    }
+
+    for (i = 0; i < zone->applications.nelts; i++) {
+
+        if (apps[i]->share == NULL) {
+            apps[i]->share = ngx_http_quickblox_zone_free_share(zone, ozone);
+
+            ngx_memzero(apps[i]->share, sizeof(ngx_http_quickblox_share_t));
+            ngx_memcpy(apps[i]->share->id, apps[i]->share_id,
+                       NGX_HTTP_QUICKBLOX_DIGEST_LEN);
+        }
+    }
+
+    ngx_shmtx_unlock(&zone->shpool->mutex);
+
+    return NGX_OK;
+}
+
+
+static ngx_http_quickblox_share_t *
+ngx_http_quickblox_zone_share(ngx_http_quickblox_zone_t *zone,
+    ngx_http_quickblox_application_t *app)
+{
+    ngx_uint_t                   i;
+    ngx_http_quickblox_share_t  *share;
+
+    share = zone->head->shares;
+
+    for (i = 0; i < zone->head->nshares; i++) {
+
+        if (ngx_memcmp(share[i].id, app->share_id,
+                       NGX_HTTP_QUICKBLOX_DIGEST_LEN)
+            == 0)
+        {
+            return &share[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * Never NULL, see above.  A place that was never taken is preferred: who has
+ * gone may come back, and then knows of its back-off and the API's clock.
+ */
+
+static ngx_http_quickblox_share_t *
+ngx_http_quickblox_zone_free_share(ngx_http_quickblox_zone_t *zone,
+    ngx_http_quickblox_zone_t *ozone)
+{
+    ngx_uint_t                   i;
+    ngx_http_quickblox_share_t  *share, *gone;
 
     static u_char  nobody[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
 
-    zone = shm_zone->data;
+    gone = NULL;
+    share = zone->head->shares;
+
+    for (i = 0; i < zone->head->nshares; i++) {
+
+        if (ngx_memcmp(share[i].id, nobody, NGX_HTTP_QUICKBLOX_DIGEST_LEN)
+            == 0)
+        {
+            return &share[i];
+        }
+
+        if (!ngx_http_quickblox_zone_used(zone, &share[i])
+            && (ozone == NULL
+                || !ngx_http_quickblox_zone_used(ozone, &share[i])))
+        {
+            gone = &share[i];
+        }
+    }
+
+    return gone;
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_zone_used(ngx_http_quickblox_zone_t *zone,
+    ngx_http_quickblox_share_t *share)
+{
+    ngx_uint_t                          i;
+    ngx_http_quickblox_application_t  **apps;
+
     apps = zone->applications.elts;
 
     for (i = 0; i < zone->applications.nelts; i++) {
 
-        if (EVP_Digest(apps[i]->name.data, apps[i]->name.len, id, NULL,
-                       EVP_sha256(), NULL)
-            == 0)
-        {
-            return NGX_ERROR;
+        if (apps[i]->share == share) {
+            return 1;
         }
-
-        share = zone->head->shares;
-
-        ngx_shmtx_lock(&zone->shpool->mutex);
-
-        for (n = 0; n < zone->head->nshares; n++) {
-
-            if (ngx_memcmp(share[n].id, nobody, sizeof(id)) == 0) {
-                ngx_memcpy(share[n].id, id, sizeof(id));
-                break;
-            }
-
-            if (ngx_memcmp(share[n].id, id, sizeof(id)) == 0) {
-                break;
-            }
-        }
-
-        ngx_shmtx_unlock(&zone->shpool->mutex);
-
-        if (n == zone->head->nshares) {
-            ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
-                          "quickblox zone \"%V\" of %uz bytes has no place "
-                          "for application \"%V\" in %s:%ui, it holds %ui: "
-                          "make it larger or write another \"zone\"",
-                          &shm_zone->shm.name, shm_zone->shm.size,
-                          &apps[i]->name, apps[i]->file, apps[i]->line,
-                          zone->head->nshares);
-            return NGX_ERROR;
-        }
-
-        apps[i]->share = &share[n];
     }
 
-    return NGX_OK;
+    return 0;
 }
 
 
