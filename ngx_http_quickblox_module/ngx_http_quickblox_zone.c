@@ -2,8 +2,20 @@
 #include "ngx_http_quickblox_zone.h"
 
 
-/* of a zone's pages, one in so many is for the sessions held */
+/* applications of a configuration: one for so many bytes of its zone */
+#define NGX_HTTP_QUICKBLOX_APP_SIZE      32768
+#define NGX_HTTP_QUICKBLOX_APPS_MIN      2
+#define NGX_HTTP_QUICKBLOX_APPS_MAX      128
+
+/* of a zone's pages, one in so many at least is for the sessions held */
 #define NGX_HTTP_QUICKBLOX_HELD_PART     8
+
+/*
+ * Records of sessions held for each application: two sessions, which live on
+ * after a reload that changes the credentials, and a quarter more, as a set
+ * can be full when the table is not.
+ */
+#define NGX_HTTP_QUICKBLOX_HELD_RECORDS  5
 
 #define NGX_HTTP_QUICKBLOX_BACKOFF_MAX   60
 #define NGX_HTTP_QUICKBLOX_RETRY_MAX     3600
@@ -219,7 +231,7 @@ static ngx_int_t
 ngx_http_quickblox_zone_layout(ngx_shm_zone_t *shm_zone)
 {
     size_t                           size, pages;
-    ngx_uint_t                       nshares;
+    ngx_uint_t                       napps, nsets;
     ngx_slab_pool_t                 *shpool;
     ngx_http_quickblox_zone_t       *zone;
     ngx_http_quickblox_zone_head_t  *head;
@@ -230,9 +242,12 @@ ngx_http_quickblox_zone_layout(ngx_shm_zone_t *shm_zone)
     /* memory that cannot be had is our own mistake below, and told there */
     shpool->log_nomem = 0;
 
-    nshares = 2 * ngx_min(shm_zone->shm.size / 16384, 128);
+    napps = ngx_min(shm_zone->shm.size / NGX_HTTP_QUICKBLOX_APP_SIZE,
+                    NGX_HTTP_QUICKBLOX_APPS_MAX);
+    napps = ngx_max(napps, NGX_HTTP_QUICKBLOX_APPS_MIN);
+
     size = sizeof(ngx_http_quickblox_zone_head_t)
-           + (nshares - 1) * sizeof(ngx_http_quickblox_share_t);
+           + (2 * napps - 1) * sizeof(ngx_http_quickblox_share_t);
 
     head = ngx_slab_calloc(shpool, size);
     if (head == NULL) {
@@ -243,7 +258,10 @@ ngx_http_quickblox_zone_layout(ngx_shm_zone_t *shm_zone)
     size = sizeof(ngx_http_quickblox_set_t)
            + NGX_HTTP_QUICKBLOX_WAYS * sizeof(ngx_http_quickblox_held_t);
 
-    head->held.nsets = ngx_max(pages * ngx_pagesize / size, 1);
+    nsets = (napps * NGX_HTTP_QUICKBLOX_HELD_RECORDS
+             + NGX_HTTP_QUICKBLOX_WAYS - 1) / NGX_HTTP_QUICKBLOX_WAYS;
+
+    head->held.nsets = ngx_max(pages * ngx_pagesize / size, nsets);
     head->held.sets = ngx_slab_calloc(shpool, head->held.nsets * size);
     if (head->held.sets == NULL) {
         goto failed;
@@ -264,7 +282,7 @@ ngx_http_quickblox_zone_layout(ngx_shm_zone_t *shm_zone)
         goto failed;
     }
 
-    head->nshares = nshares;
+    head->nshares = 2 * napps;
     head->layout = NGX_HTTP_QUICKBLOX_LAYOUT;
 
     shpool->data = head;
