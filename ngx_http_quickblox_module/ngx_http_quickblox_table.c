@@ -32,10 +32,8 @@
 /* what a set can offer to a new record */
 
 typedef struct {
-    ngx_http_quickblox_set_t     *set;
     ngx_http_quickblox_record_t  *record;   /* NULL if only by evicting */
     ngx_uint_t                    free;
-    ngx_uint_t                    others;   /* no sessions, lapsed or not */
 } ngx_http_quickblox_room_t;
 
 
@@ -51,11 +49,12 @@ static ngx_http_quickblox_record_t *ngx_http_quickblox_table_lookup(
 static ngx_uint_t ngx_http_quickblox_table_live(
     ngx_http_quickblox_record_t *record, ngx_http_quickblox_now_t *now);
 static void ngx_http_quickblox_table_survey(ngx_http_quickblox_set_t *set,
-    ngx_http_quickblox_now_t *now, ngx_http_quickblox_room_t *room);
+    ngx_uint_t evict, ngx_http_quickblox_now_t *now,
+    ngx_http_quickblox_room_t *room);
 static ngx_http_quickblox_record_t *ngx_http_quickblox_table_evict(
-    ngx_http_quickblox_room_t *room, u_char *digest);
+    ngx_http_quickblox_set_t *set, u_char *digest);
 static void ngx_http_quickblox_table_write(ngx_http_quickblox_table_t *table,
-    ngx_http_quickblox_record_t *record, u_char *digest);
+    ngx_http_quickblox_record_t *record, u_char *digest, ngx_uint_t state);
 
 
 ngx_http_quickblox_record_t *
@@ -91,7 +90,7 @@ ngx_http_quickblox_table_insert(ngx_http_quickblox_table_t *table,
     n = ngx_http_quickblox_table_candidates(table, digest, sets);
 
     for (i = 0; i < n; i++) {
-        ngx_http_quickblox_table_survey(sets[i], now, &rooms[i]);
+        ngx_http_quickblox_table_survey(sets[i], evict, now, &rooms[i]);
     }
 
     first = (n == 2 && rooms[1].free > rooms[0].free);
@@ -107,7 +106,7 @@ ngx_http_quickblox_table_insert(ngx_http_quickblox_table_t *table,
     if (record == NULL && evict) {
 
         for (i = 0; i < n && record == NULL; i++) {
-            record = ngx_http_quickblox_table_evict(&rooms[i ^ first], digest);
+            record = ngx_http_quickblox_table_evict(sets[i], digest);
         }
 
         *evicted = (record != NULL);
@@ -117,7 +116,9 @@ ngx_http_quickblox_table_insert(ngx_http_quickblox_table_t *table,
         return NULL;
     }
 
-    ngx_http_quickblox_table_write(table, record, digest);
+    ngx_http_quickblox_table_write(table, record, digest,
+                                   evict ? NGX_HTTP_QUICKBLOX_VALID
+                                         : NGX_HTTP_QUICKBLOX_PENDING);
 
     return record;
 }
@@ -373,22 +374,23 @@ ngx_http_quickblox_table_live(ngx_http_quickblox_record_t *record,
 
 
 /*
- * A record that is no session may only be added below the share, and a new
- * one is PENDING: at the share it takes the place of such a one.  As lapsed
- * ones count, the share holds whatever the time, and whoever is killed.
+ * A record that is no session may only be added below the share: at the share
+ * it takes the place of such a one.  As lapsed ones count, and a session is
+ * VALID from the start, the share holds whatever the time, and whoever is
+ * killed.
  */
 
 static void
 ngx_http_quickblox_table_survey(ngx_http_quickblox_set_t *set,
-    ngx_http_quickblox_now_t *now, ngx_http_quickblox_room_t *room)
+    ngx_uint_t evict, ngx_http_quickblox_now_t *now,
+    ngx_http_quickblox_room_t *room)
 {
-    ngx_uint_t                    i, session;
+    ngx_uint_t                    i, session, others;
     ngx_http_quickblox_record_t  *record, *empty, *ended, *spent, *rejected;
 
-    room->set = set;
     room->free = 0;
-    room->others = 0;
 
+    others = 0;
     empty = NULL;
     ended = NULL;
     spent = NULL;
@@ -404,7 +406,7 @@ ngx_http_quickblox_table_survey(ngx_http_quickblox_set_t *set,
         }
 
         session = (record->state == NGX_HTTP_QUICKBLOX_VALID);
-        room->others += !session;
+        others += !session;
 
         if (!ngx_http_quickblox_table_live(record, now)) {
             room->free++;
@@ -430,7 +432,7 @@ ngx_http_quickblox_table_survey(ngx_http_quickblox_set_t *set,
         }
     }
 
-    if (room->others >= NGX_HTTP_QUICKBLOX_SHARE) {
+    if (!evict && others >= NGX_HTTP_QUICKBLOX_SHARE) {
         room->record = spent ? spent : rejected;
         return;
     }
@@ -442,24 +444,18 @@ ngx_http_quickblox_table_survey(ngx_http_quickblox_set_t *set,
 
 
 static ngx_http_quickblox_record_t *
-ngx_http_quickblox_table_evict(ngx_http_quickblox_room_t *room,
-    u_char *digest)
+ngx_http_quickblox_table_evict(ngx_http_quickblox_set_t *set, u_char *digest)
 {
     ngx_uint_t                    i;
     ngx_http_quickblox_record_t  *record;
 
-    if (room->others >= NGX_HTTP_QUICKBLOX_SHARE) {
-        return NULL;
-    }
-
     /*
-     * No room below the share: the set is full of live records.  The second
-     * round finds what the first one has taken its second chance from.
+     * The set is full of live records.  The second round finds what the first
+     * one has taken its second chance from.
      */
 
     for (i = 0; i < 2 * NGX_HTTP_QUICKBLOX_WAYS; i++) {
-        record = &room->set->records[(digest[12] + i)
-                                     % NGX_HTTP_QUICKBLOX_WAYS];
+        record = &set->records[(digest[12] + i) % NGX_HTTP_QUICKBLOX_WAYS];
 
         if (record->state != NGX_HTTP_QUICKBLOX_VALID
             || (record->flags & NGX_HTTP_QUICKBLOX_PINNED))
@@ -481,7 +477,7 @@ ngx_http_quickblox_table_evict(ngx_http_quickblox_room_t *room,
 
 static void
 ngx_http_quickblox_table_write(ngx_http_quickblox_table_t *table,
-    ngx_http_quickblox_record_t *record, u_char *digest)
+    ngx_http_quickblox_record_t *record, u_char *digest, ngx_uint_t state)
 {
     ngx_uint_t  i;
 
@@ -491,7 +487,7 @@ ngx_http_quickblox_table_write(ngx_http_quickblox_table_t *table,
 
     ngx_memzero(record, sizeof(ngx_http_quickblox_record_t));
     ngx_memcpy(record->digest, digest, 32);
-    record->state = NGX_HTTP_QUICKBLOX_PENDING;
+    record->state = state;
 
     ngx_memory_barrier();
 

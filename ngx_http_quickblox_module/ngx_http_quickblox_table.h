@@ -14,13 +14,14 @@
  *
  * The life of a record:
  *
- *    (free) --insert--> PENDING --> VALID --> PENDING ...   remove
- *                          |                                 from
- *                          +------> REJECTED                 each
+ *    (free) --insert, evict 0--> PENDING ------> VALID      remove
+ *       |                           |              ^         from
+ *       |                           +--> REJECTED  |         each
+ *       +-----insert, evict 1----------------------+
  *
  * PENDING   somebody asks the API, until "lease"
  * VALID     a session, trusted until "valid", alive until "expires"; with a
- *           lease while somebody asks for it anew
+ *           lease while somebody asks for it, the first time or anew
  * REJECTED  no session, remembered until "valid"
  *
  * "Until" means before, for all clocks.  A record that has become VALID never
@@ -121,20 +122,23 @@ ngx_http_quickblox_record_t *ngx_http_quickblox_table_find(
 
 
 /*
- * Makes a PENDING record for a digest that has none: all fields zero but
- * digest and state.  The set of the two that has more free records takes it,
- * or the other one if it cannot.  Free means: no record, a lapsed REJECTED or
- * PENDING one, or a VALID one past "expires" and without a lease.
+ * Makes a record for a digest that has none: all fields zero but digest and
+ * state.  The set of the two that has more free records takes it, or the
+ * other one if it cannot.  Free means: no record, a lapsed REJECTED or PENDING
+ * one, or a VALID one past "expires" and without a lease.
  *
- * In each set SHARE records, lapsed ones included, are PENDING or REJECTED at
- * most: at the share one of them gives way, a lapsed one or the REJECTED one
- * that lapses first, or the set takes no more.  Below it a REJECTED one gives
- * way where nothing is free.
+ * With evict 0 (a request that is not yet known to have a session) the record
+ * is PENDING.  In each set SHARE records, lapsed ones included, are PENDING or
+ * REJECTED at most: at the share one of them gives way, a lapsed one or the
+ * REJECTED one that lapses first, or the set takes no more.  Below it a
+ * REJECTED one gives way where nothing is free.  No live session does.
  *
- * With evict 0 (a request that is not yet known to have a session) no live
- * session gives way.  With evict 1 the first VALID record without its second
- * chance and not PINNED does, where nothing else can (clock hand from a part
- * of the digest).
+ * With evict 1 (a session, or the gateway's own login) the record is VALID,
+ * and still free: the caller gives it an "expires" or a lease.  The share is
+ * no concern of it.  What gives way is a free record, else the REJECTED one
+ * that lapses first, else the first VALID one without its second chance and
+ * not PINNED (clock hand from a part of the digest).  A live PENDING one never
+ * does: somebody waits for it.
  *
  * Returns the record or NULL when none can be had; *evicted is set to 1 if
  * a live session gave way, else to 0.

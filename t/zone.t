@@ -234,14 +234,17 @@ sub is_silent {
 
     is statuses(each_of('/chat/client/', @tokens)), '20 x 200 MISS',
         'T16: sessions are served while a flood is under way';
+    $api->reset_calls;
+    is statuses(each_of('/chat/client/', @tokens)), '20 x 200 HIT',
+        'and remembered';
+    is $api->calls, 0, 'without a call';
 
     $api->release;
     is statuses(map { $_->finish } @flood), '200 x 401 REJECTED',
         'T16: the flood is refused';
 
-    each_of('/chat/client/', @tokens);
     is statuses(each_of('/chat/client/', @tokens)), '20 x 200 HIT',
-        'and leaves room for sessions';
+        'and leaves the sessions where they are';
 
     $nginx->stop;
 }

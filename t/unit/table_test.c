@@ -23,7 +23,7 @@
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_table.h"
 
 
-#define TEST_PLAN         73
+#define TEST_PLAN         77
 
 #define WAYS              NGX_HTTP_QUICKBLOX_WAYS
 #define SHARE             NGX_HTTP_QUICKBLOX_SHARE
@@ -52,6 +52,18 @@ typedef ngx_http_quickblox_record_t  record_t;
 typedef ngx_http_quickblox_table_t   table_t;
 typedef ngx_http_quickblox_set_t     set_t;
 typedef ngx_http_quickblox_now_t     now_t;
+
+
+/* what a new record may replace: the lower, the sooner */
+
+typedef enum {
+    TEST_EMPTY = 0,
+    TEST_LAPSED,                            /* and was no session */
+    TEST_ENDED,
+    TEST_REJECTED,
+    TEST_SESSION,
+    TEST_NEVER
+} test_rank_e;
 
 
 typedef struct {
@@ -102,6 +114,7 @@ typedef struct {
     set_t                        last;
     ngx_uint_t                   may_go;    /* records the operation takes */
     ngx_uint_t                   comes;
+    ngx_uint_t                   evict;
     ngx_uint_t                   steps;
     ngx_uint_t                   seen;      /* states of the table ... */
     ngx_uint_t                   less;      /* ... with a record less */
@@ -122,6 +135,8 @@ static void test_create(table_t *table, ngx_uint_t nsets);
 static void test_destroy(table_t *table);
 
 static record_t *test_insert(table_t *table, u_char *digest, now_t *now);
+static record_t *test_session(table_t *table, u_char *digest, now_t *now,
+    ngx_uint_t evicted);
 static void test_valid(record_t *record, now_t *now, uint32_t seconds);
 static void test_reject(record_t *record, now_t *now, uint32_t seconds);
 static void test_lease(record_t *record, now_t *now, uint32_t msec);
@@ -149,12 +164,18 @@ static const char *test_model_find(test_model_t *m, test_entry_t *e,
     record_t **record);
 static const char *test_model_insert(test_model_t *m, test_entry_t *e);
 static const char *test_model_refused(test_model_t *m, ngx_uint_t *sets,
-    ngx_uint_t evict);
-static const char *test_model_replaced(test_model_t *m, ngx_uint_t *sets,
+    ngx_uint_t evict, ngx_uint_t evicted);
+static const char *test_model_placed(test_model_t *m, ngx_uint_t *sets,
     ngx_uint_t index, ngx_uint_t evict, ngx_uint_t evicted);
+static const char *test_model_order(test_model_t *m, ngx_uint_t set,
+    ngx_uint_t index, ngx_uint_t rank);
+static const char *test_model_chances(test_model_t *m, ngx_uint_t *sets,
+    ngx_int_t index, ngx_uint_t evicted);
+static test_rank_e test_model_rank(test_model_t *m, ngx_uint_t index);
+static test_rank_e test_model_first(test_model_t *m, ngx_uint_t set,
+    ngx_uint_t evict, ngx_uint_t *free);
 static ngx_uint_t test_model_live(record_t *record, now_t *now);
-static void test_model_survey(test_model_t *m, ngx_uint_t set,
-    ngx_uint_t *free, ngx_uint_t *others, ngx_uint_t *empty);
+static ngx_uint_t test_model_leased(record_t *record, now_t *now);
 static ngx_uint_t test_model_set(u_char *part, ngx_uint_t nsets);
 static void test_model_change(test_model_t *m, test_entry_t *e,
     record_t *record);
@@ -358,6 +379,21 @@ test_insert(table_t *table, u_char *digest, now_t *now)
 }
 
 
+/* NULL also if a live session had, or had not, to give way */
+
+static record_t *
+test_session(table_t *table, u_char *digest, now_t *now, ngx_uint_t evicted)
+{
+    record_t    *record;
+    ngx_uint_t   gone;
+
+    gone = 9;
+    record = ngx_http_quickblox_table_insert(table, digest, 1, now, &gone);
+
+    return (gone == evicted) ? record : NULL;
+}
+
+
 static void
 test_valid(record_t *record, now_t *now, uint32_t seconds)
 {
@@ -458,6 +494,12 @@ test_basics(void)
     test_ok(ngx_http_quickblox_table_find(&table, a) == NULL
             && ngx_http_quickblox_table_find(&table, b) != NULL,
             "the removed one is gone, the other one is not");
+
+    record = test_session(&table, a, &now, 0);
+    expected.state = VALID;
+
+    test_ok(record && memcmp(record, &expected, sizeof(record_t)) == 0,
+            "a session is valid, yet has ended, all else zero");
     test_ok(ngx_http_quickblox_table_check(&table) == NGX_OK, "checked");
 
     test_destroy(&table);
@@ -662,7 +704,7 @@ test_share(void)
     now_t        now;
     table_t      table;
     record_t    *record, *records[SHARE];
-    ngx_uint_t   i, evict, evicted, good;
+    ngx_uint_t   i, good;
 
     now = test_start;
     test_create(&table, 1);
@@ -674,16 +716,31 @@ test_share(void)
         test_lease(records[i], &now, 1000);
     }
 
+    test_digest(digest, 200);
+    test_ok(test_insert(&table, digest, &now) == NULL,
+            "four calls under way are a set's share");
+
+    /* sessions take what is free, and then each other's place */
+
     good = 1;
 
-    for (evict = 0; evict < 2; evict++) {
-        test_digest(digest, 200);
-        record = ngx_http_quickblox_table_insert(&table, digest, evict, &now,
-                                                 &evicted);
-        good &= (record == NULL && evicted == 0);
+    for (i = 0; i < WAYS; i++) {
+        test_digest(digest, 300 + i);
+        record = test_session(&table, digest, &now, i >= WAYS - 8 - SHARE);
+
+        if (record == NULL || record->state != VALID) {
+            good = 0;
+            break;
+        }
+
+        test_valid(record, &now, 3600);
     }
 
-    test_ok(good, "four calls under way are a set's share");
+    for (i = 0; i < SHARE; i++) {
+        good &= (records[i]->state == PENDING);
+    }
+
+    test_ok(good, "of which no session takes any, nor is it kept out");
 
     test_reject(records[1], &now, 30);
     test_reject(records[2], &now, 20);
@@ -697,19 +754,24 @@ test_share(void)
     test_lease(record, &now, 1000);
 
     test_digest(digest, 202);
-    record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                             &evicted);
-    test_ok(record == records[1] && evicted == 0,
-            "it does so to a session, too");
+    record = test_session(&table, digest, &now, 0);
+    test_ok(record == records[1],
+            "a rejection gives way before a live session");
 
-    test_valid(record, &now, 3600);
-    test_fill(&table, &now, 0, 300, 4);
+    /* its maker has been killed */
 
     test_digest(digest, 203);
-    record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                             &evicted);
-    test_ok(record == records[3] && evicted == 0,
-            "a rejection gives way before a live session");
+    test_ok(test_session(&table, digest, &now, 0) == records[1],
+            "a session that was never filled in gives way");
+
+    test_valid(records[1], &now, 3600);
+
+    now.msec += 1000;
+
+    test_digest(digest, 204);
+    record = test_session(&table, digest, &now, 0);
+    test_ok(record == records[0] || record == records[2],
+            "a lapsed call gives way before a rejection");
 
     test_ok(ngx_http_quickblox_table_check(&table) == NGX_OK,
             "the share holds");
@@ -721,6 +783,24 @@ test_share(void)
     test_digest(digest, 200);
     test_ok(test_insert(&table, digest, &now) == NULL,
             "no rejection in a set full of sessions");
+
+    test_destroy(&table);
+
+    test_create(&table, 1);
+    good = 0;
+
+    for (i = 0; i <= WAYS; i++) {
+        test_digest(digest, i);
+        record = test_session(&table, digest, &now, 0);
+
+        if (record) {
+            record->flags = PINNED;
+            test_lease(record, &now, 1000);
+            good++;
+        }
+    }
+
+    test_ok(good == WAYS, "16 logins under way fill a set, a 17th takes none");
 
     test_destroy(&table);
 }
@@ -934,7 +1014,7 @@ test_pinned(void)
     now_t        now;
     table_t      table;
     record_t    *record, *loose;
-    ngx_uint_t   i, evicted, good;
+    ngx_uint_t   i, good;
 
     now = test_start;
     test_create(&table, 1);
@@ -946,30 +1026,25 @@ test_pinned(void)
 
     for (i = 0; i < 100; i++) {
         test_digest(digest, 100 + i);
-        record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                                 &evicted);
-        good &= (record == loose && evicted == 1);
+        record = test_session(&table, digest, &now, 1);
+        good &= (record == loose);
         test_valid(loose, &now, 3600);
     }
 
-    test_ok(good, "only what is not pinned gives way");
+    test_ok(good, "what is not pinned gives way first");
 
     loose->flags = PINNED;
     test_digest(digest, 300);
-    evicted = 9;
-    record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                             &evicted);
-    test_ok(record == NULL && evicted == 0, "all 16 are pinned");
+    test_ok(test_session(&table, digest, &now, 0) == NULL,
+            "nothing pinned does");
 
     now.unix_sec += 3599;
-    record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                             &evicted);
-    test_ok(record == NULL, "all 16 are pinned to their last second");
+    test_ok(test_session(&table, digest, &now, 0) == NULL,
+            "to its last second");
 
     now.unix_sec++;
-    record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                             &evicted);
-    test_ok(record && evicted == 0, "and free after it");
+    test_ok(test_session(&table, digest, &now, 0) != NULL,
+            "and is free after it");
 
     test_destroy(&table);
 
@@ -982,11 +1057,6 @@ test_pinned(void)
         test_valid(record, &now, 3600);
     }
 
-    test_forge(digest, 0x10, 0xf0, 0x11, 100);
-    record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                             &evicted);
-    test_ok(record == NULL && evicted == 0, "all 32 are pinned");
-
     good = 1;
 
     for (i = 0; i < 2; i++) {
@@ -994,9 +1064,8 @@ test_pinned(void)
         loose->flags = 0;
 
         test_forge(digest, 0x10, 0xf0, 0x11, 100 + i);
-        record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
-                                                 &evicted);
-        good &= (record == loose && evicted == 1);
+        record = test_session(&table, digest, &now, 1);
+        good &= (record == loose);
 
         loose->flags = PINNED;
         test_valid(loose, &now, 3600);
@@ -1424,7 +1493,8 @@ static const char *
 test_model_insert(test_model_t *m, test_entry_t *e)
 {
     record_t    *record;
-    ngx_uint_t   i, sets[2], evict, evicted, index;
+    ngx_int_t    index;
+    ngx_uint_t   sets[2], evict, evicted;
     const char  *error;
 
     sets[0] = test_model_set(e->digest, MODEL_SETS);
@@ -1435,20 +1505,21 @@ test_model_insert(test_model_t *m, test_entry_t *e)
 
     record = ngx_http_quickblox_table_insert(&m->table, e->digest, evict,
                                              &m->now, &evicted);
-    if (record == NULL) {
-        m->refusals++;
-        return evicted ? "evicted for nothing"
-                       : test_model_refused(m, sets, evict);
+
+    index = record ? (ngx_int_t) ngx_http_quickblox_table_index(&m->table,
+                                                                record)
+                   : -1;
+
+    error = record ? test_model_placed(m, sets, index, evict, evicted)
+                   : test_model_refused(m, sets, evict, evicted);
+
+    if (error == NULL) {
+        error = test_model_chances(m, sets, index, evicted);
     }
 
-    index = ngx_http_quickblox_table_index(&m->table, record);
-
-    error = test_model_replaced(m, sets, index, evict, evicted);
-    if (error) {
+    if (error || record == NULL) {
         return error;
     }
-
-    m->evictions += evicted;
 
     if (m->owners[index] != -1) {
         m->entries[m->owners[index]].index = -1;
@@ -1459,66 +1530,33 @@ test_model_insert(test_model_t *m, test_entry_t *e)
 
     ngx_memzero(&e->record, sizeof(record_t));
     ngx_memcpy(e->record.digest, e->digest, 32);
-    e->record.state = PENDING;
+    e->record.state = evict ? VALID : PENDING;
 
     if (memcmp(&e->record, record, sizeof(record_t)) != 0) {
         return "a new record is not blank";
     }
 
-    /* an eviction took second chances */
-
-    for (i = 0; i < MODEL_SETS * WAYS && evicted; i++) {
-        if (m->owners[i] != -1) {
-            record = &m->table.sets[i / WAYS].records[i % WAYS];
-            m->entries[m->owners[i]].record.flags &= record->flags | ~USED;
-        }
-    }
-
-    test_model_change(m, e,
-                      &m->table.sets[index / WAYS].records[index % WAYS]);
+    test_model_change(m, e, record);
 
     return NULL;
 }
 
 
 static const char *
-test_model_refused(test_model_t *m, ngx_uint_t *sets, ngx_uint_t evict)
+test_model_refused(test_model_t *m, ngx_uint_t *sets, ngx_uint_t evict,
+    ngx_uint_t evicted)
 {
-    record_t    *record;
-    ngx_uint_t   i, n, free, others, empty;
+    ngx_uint_t  n, free;
+
+    m->refusals++;
+
+    if (evicted) {
+        return "evicted for nothing";
+    }
 
     for (n = 0; n < 2; n++) {
-        test_model_survey(m, sets[n], &free, &others, &empty);
-
-        if (free && others < SHARE) {
-            return "refused though a set has room";
-        }
-
-        for (i = sets[n] * WAYS; i < (sets[n] + 1) * WAYS; i++) {
-
-            if (m->owners[i] == -1) {
-                continue;
-            }
-
-            record = &m->entries[m->owners[i]].record;
-
-            if (record->state != VALID
-                && !test_model_live(record, &m->now))
-            {
-                return "refused though one has lapsed";
-            }
-
-            if (record->flags & PINNED) {
-                continue;
-            }
-
-            if (record->state == REJECTED) {
-                return "refused though there is a rejection";
-            }
-
-            if (record->state == VALID && evict && others < SHARE) {
-                return "refused though a session could go";
-            }
+        if (test_model_first(m, sets[n], evict, &free) != TEST_NEVER) {
+            return "refused though a record could give way";
         }
     }
 
@@ -1527,91 +1565,73 @@ test_model_refused(test_model_t *m, ngx_uint_t *sets, ngx_uint_t evict)
 
 
 static const char *
-test_model_replaced(test_model_t *m, ngx_uint_t *sets, ngx_uint_t index,
+test_model_placed(test_model_t *m, ngx_uint_t *sets, ngx_uint_t index,
     ngx_uint_t evict, ngx_uint_t evicted)
 {
-    record_t    *record, *r;
-    ngx_uint_t   i, n, free[2], others[2], empty[2];
-
-    if (index / WAYS != sets[0] && index / WAYS != sets[1]) {
-        return "put into a foreign set";
-    }
-
-    for (n = 0; n < 2; n++) {
-        test_model_survey(m, sets[n], &free[n], &others[n], &empty[n]);
-    }
+    ngx_uint_t  n, rank, first[2], free[2];
 
     n = (index / WAYS != sets[0]);
 
-    if (free[n] < free[!n] && others[!n] < SHARE) {
+    if (index / WAYS != sets[n]) {
+        return "put into a foreign set";
+    }
+
+    rank = test_model_rank(m, index);
+
+    first[0] = test_model_first(m, sets[0], evict, &free[0]);
+    first[1] = test_model_first(m, sets[1], evict, &free[1]);
+
+    if (rank != first[n]) {
+        return "replaced a record though another one goes first";
+    }
+
+    if (rank >= TEST_SESSION && rank > first[!n]) {
+        return "replaced a session though the other set had more to give";
+    }
+
+    if (free[n] < free[!n] && first[!n] <= TEST_REJECTED) {
         return "put into the fuller set";
     }
 
-    if (m->owners[index] == -1) {
-        return evicted ? "evicted a free record"
-               : (others[n] < SHARE) ? NULL : "put beyond the share";
+    if (evicted != (rank >= TEST_SESSION)) {
+        return "a session was evicted, or none, and told otherwise";
+    }
+
+    m->evictions += (rank == TEST_SESSION);
+
+    return test_model_order(m, sets[n], index, rank);
+}
+
+
+/* of a set's records that might give way, the right one has */
+
+static const char *
+test_model_order(test_model_t *m, ngx_uint_t set, ngx_uint_t index,
+    ngx_uint_t rank)
+{
+    record_t    *record, *r;
+    ngx_uint_t   i;
+
+    if (rank < TEST_REJECTED) {
+        return NULL;
     }
 
     record = &m->entries[m->owners[index]].record;
 
-    if (others[n] >= SHARE && record->state == VALID) {
-        return "a session replaced beyond the share";
-    }
+    for (i = set * WAYS; i < (set + 1) * WAYS; i++) {
 
-    if (empty[n] && others[n] < SHARE) {
-        return "replaced a record where one was empty";
-    }
-
-    if (!test_model_live(record, &m->now)) {
-        return evicted ? "evicted a lapsed record" : NULL;
-    }
-
-    if (record->state == PENDING) {
-        return "replaced what is pending";
-    }
-
-    if (record->flags & PINNED) {
-        return "replaced what is pinned";
-    }
-
-    if (record->state == VALID && (!evict || !evicted)) {
-        return "replaced a session";
-    }
-
-    if (record->state == REJECTED && evicted) {
-        return "a rejection is no session";
-    }
-
-    for (i = index / WAYS * WAYS; i < (index / WAYS + 1) * WAYS; i++) {
-
-        if (m->owners[i] == -1 || i == index) {
+        if (test_model_rank(m, i) != rank) {
             continue;
         }
 
         r = &m->entries[m->owners[i]].record;
 
-        if (!test_model_live(r, &m->now)
-            && (r->state != VALID || others[n] < SHARE))
-        {
-            return "a live record went before a lapsed one";
-        }
-
-        if (r->flags & PINNED) {
-            continue;
-        }
-
-        if (record->state == REJECTED && r->state == REJECTED
-            && r->valid < record->valid)
-        {
+        if (rank == TEST_REJECTED && r->valid < record->valid) {
             return "not the rejection that lapses first";
         }
 
-        if (record->state == VALID && r->state == REJECTED) {
-            return "a session went before a rejection";
-        }
-
-        if (record->state == VALID && (record->flags & USED)
-            && r->state == VALID && !(r->flags & USED))
+        if (rank == TEST_SESSION && (record->flags & USED)
+            && !(r->flags & USED))
         {
             return "a used session went before another";
         }
@@ -1621,14 +1641,119 @@ test_model_replaced(test_model_t *m, ngx_uint_t *sets, ngx_uint_t index,
 }
 
 
+/* only where a session gives way do others lose their second chance */
+
+static const char *
+test_model_chances(test_model_t *m, ngx_uint_t *sets, ngx_int_t index,
+    ngx_uint_t evicted)
+{
+    record_t    *record, *r;
+    ngx_int_t    i;
+    ngx_uint_t   n, used, rank;
+
+    rank = evicted ? test_model_rank(m, index) : TEST_EMPTY;
+
+    for (n = 0; n < 2 * WAYS; n++) {
+        i = sets[n / WAYS] * WAYS + n % WAYS;
+
+        if (m->owners[i] == -1 || i == index) {
+            continue;
+        }
+
+        r = &m->entries[m->owners[i]].record;
+        record = &m->table.sets[i / WAYS].records[i % WAYS];
+        used = r->flags & USED;
+
+        if (rank == TEST_SESSION && r->state == VALID
+            && !(r->flags & PINNED) && i / WAYS == index / WAYS)
+        {
+            used &= record->flags;
+        }
+
+        r->flags = (r->flags & ~USED) | used;
+
+        if (r->flags != record->flags) {
+            return "not the right ones lost their second chance";
+        }
+    }
+
+    return NULL;
+}
+
+
+static test_rank_e
+test_model_rank(test_model_t *m, ngx_uint_t index)
+{
+    record_t    *record;
+    ngx_uint_t   pinned;
+
+    if (m->owners[index] == -1) {
+        return TEST_EMPTY;
+    }
+
+    record = &m->entries[m->owners[index]].record;
+    pinned = record->flags & PINNED;
+
+    if (!test_model_live(record, &m->now)) {
+        return (record->state == VALID) ? TEST_ENDED : TEST_LAPSED;
+    }
+
+    switch (record->state) {
+
+    case REJECTED:
+        return pinned ? TEST_NEVER : TEST_REJECTED;
+
+    case VALID:
+        return pinned ? TEST_NEVER : TEST_SESSION;
+
+    default: /* PENDING */
+        return TEST_NEVER;
+    }
+}
+
+
+/* what gives way first in a set */
+
+static test_rank_e
+test_model_first(test_model_t *m, ngx_uint_t set, ngx_uint_t evict,
+    ngx_uint_t *free)
+{
+    ngx_uint_t   i, others, rank, ranks;
+
+    *free = 0;
+    others = 0;
+    ranks = 1 << TEST_NEVER;
+
+    for (i = set * WAYS; i < (set + 1) * WAYS; i++) {
+        rank = test_model_rank(m, i);
+
+        ranks |= 1 << rank;
+        *free += (rank < TEST_REJECTED);
+
+        others += m->owners[i] != -1
+                  && m->entries[m->owners[i]].record.state != VALID;
+    }
+
+    if (!evict) {
+        ranks &= ~(1 << TEST_SESSION);
+
+        if (others >= SHARE) {
+            ranks &= ~(1 << TEST_EMPTY | 1 << TEST_ENDED);
+        }
+    }
+
+    for (rank = TEST_EMPTY; !(ranks & 1 << rank); rank++) { /* void */ }
+
+    return rank;
+}
+
+
 static ngx_uint_t
 test_model_live(record_t *record, now_t *now)
 {
-    int32_t     rest;
     ngx_uint_t  leased;
 
-    rest = record->lease - now->msec;
-    leased = record->lease != 0 && rest > 0 && rest <= 600000;
+    leased = test_model_leased(record, now);
 
     return (record->state == VALID)
                ? record->expires > now->unix_sec || leased
@@ -1637,30 +1762,14 @@ test_model_live(record_t *record, now_t *now)
 }
 
 
-static void
-test_model_survey(test_model_t *m, ngx_uint_t set, ngx_uint_t *free,
-    ngx_uint_t *others, ngx_uint_t *empty)
+static ngx_uint_t
+test_model_leased(record_t *record, now_t *now)
 {
-    record_t    *record;
-    ngx_uint_t   i;
+    int32_t  rest;
 
-    *free = 0;
-    *others = 0;
-    *empty = 0;
+    rest = record->lease - now->msec;
 
-    for (i = set * WAYS; i < (set + 1) * WAYS; i++) {
-
-        if (m->owners[i] == -1) {
-            (*empty)++;
-            (*free)++;
-            continue;
-        }
-
-        record = &m->entries[m->owners[i]].record;
-
-        *others += (record->state != VALID);
-        *free += !test_model_live(record, &m->now);
-    }
+    return record->lease != 0 && rest > 0 && rest <= 600000;
 }
 
 
@@ -1699,13 +1808,32 @@ test_model_change(test_model_t *m, test_entry_t *e, record_t *record)
 
     record->user_id = random >> 32;
     record->generation++;
+    record->checked = m->now.sec - (random >> 32) % 100;
 
-    if (record->state == VALID || kind < 9) {
+    /* a login under way, or one whose maker is killed */
+
+    if (record->state == VALID && record->expires == 0 && kind > 13) {
+        record->flags |= PINNED;
+        record->lease = 0;
+
+        if (kind > 14) {
+            test_lease(record, &m->now, 1 + (random >> 8) % 60000);
+        }
+
+    } else if (record->state == VALID || kind < 9) {
         test_valid(record, &m->now, 1 + (random >> 8) % 300);
         record->flags |= (kind == 0) ? PINNED : 0;
 
+        /* whole sets come to be pinned */
+
+        if (e < &m->entries[150] && kind < 6) {
+            record->flags |= PINNED;
+            record->lease = 0;
+        }
+
     } else if (kind < 14) {
         test_reject(record, &m->now, 1 + (random >> 8) % 100);
+        record->flags |= (kind == 9) ? PINNED : 0;
 
     } else {
         record->state = PENDING;
@@ -1785,6 +1913,7 @@ test_steps(void)
     test_steps_run("an insertion that evicts", 3);
     test_steps_run("an insertion at the share", 4);
     test_steps_run("a removal", 5);
+    test_steps_run("an insertion of a session beyond the share", 6);
 }
 
 
@@ -1842,7 +1971,7 @@ test_steps_prepare(test_step_t *step, table_t *table, now_t *now,
 
     ngx_memzero(step, sizeof(test_step_t));
 
-    n = (operation == 0) ? 7 : WAYS;
+    n = (operation == 0 || operation == 6) ? 7 : WAYS;
 
     for (i = 0; i <= WAYS; i++) {
         test_digest(step->digests[i], i);
@@ -1854,7 +1983,9 @@ test_steps_prepare(test_step_t *step, table_t *table, now_t *now,
         record->flags = (i % 3) ? USED : 0;
         test_valid(record, now, 3600);
 
-        if ((operation == 1 && i == 7) || (operation == 4 && i > 11)) {
+        if ((operation == 1 && i == 7) || (operation == 4 && i > 11)
+            || (operation == 6 && i > 2))
+        {
             test_reject(record, now, 10);
         }
 
@@ -1868,8 +1999,9 @@ test_steps_prepare(test_step_t *step, table_t *table, now_t *now,
         now->sec += 10;
     }
 
-    step->may_go = (operation != 0);
+    step->may_go = (operation != 0 && operation != 6);
     step->comes = (operation != 5);
+    step->evict = (operation == 3 || operation > 5);
     step->before = table->sets[0];
 }
 
@@ -1893,7 +2025,7 @@ test_steps_child(test_step_t *step, table_t *table, now_t *now,
 
     } else {
         (void) ngx_http_quickblox_table_insert(table, step->digests[WAYS],
-                                               operation == 3, now, &evicted);
+                                               step->evict, now, &evicted);
     }
 
     _exit(0);
@@ -2010,7 +2142,7 @@ test_steps_look(test_step_t *step, table_t *table)
     if (record) {
         ngx_memzero(&blank, sizeof(record_t));
         ngx_memcpy(blank.digest, step->digests[WAYS], 32);
-        blank.state = PENDING;
+        blank.state = step->evict ? VALID : PENDING;
         blank.flags = USED;
 
         if (!step->comes || memcmp(record, &blank, sizeof(record_t)) != 0) {
@@ -2217,9 +2349,9 @@ test_kills_ledger(test_kill_t *k, ngx_uint_t worker)
                                                  &evicted);
     }
 
-    /* what is not pending is acknowledged, or its maker has been killed */
+    /* what does not end now is acknowledged, or its maker has been killed */
 
-    if (record && record->state == PENDING) {
+    if (record && record->expires == 0) {
         test_kills_make(record, &now, m.id, m.generation, 3600);
         m.made = 1;
     }
@@ -2254,7 +2386,7 @@ test_kills_common(test_kill_t *k)
 
     record = ngx_http_quickblox_table_find(&k->table, digest);
 
-    if (record && record->state == VALID) {
+    if (record && record->state == VALID && record->expires) {
 
         if (!test_kills_whole(record) || record->user_id != id) {
             (void) ngx_atomic_fetch_add(&k->shared->errors, 1);
@@ -2279,10 +2411,9 @@ test_kills_common(test_kill_t *k)
         return;
     }
 
-    switch ((random >> 8) % 8) {
+    switch (record->state == VALID ? 2 : (random >> 8) % 8) {
 
     case 0:
-        record->state = PENDING;
         test_lease(record, &now, 20);
         break;
 
@@ -2331,7 +2462,7 @@ test_kills_verify(test_kill_t *k)
         set = &k->table.sets[i / WAYS];
         record = &set->records[i % WAYS];
 
-        if (set->tags[i % WAYS] && record->state == VALID) {
+        if (set->tags[i % WAYS] && record->expires) {
             errors += !test_kills_whole(record);
         }
     }
@@ -2358,7 +2489,7 @@ test_kills_verify(test_kill_t *k)
 }
 
 
-/* the state comes last, as the caller is killed, too */
+/* "expires" comes last, as the caller is killed, too */
 
 static void
 test_kills_make(record_t *record, now_t *now, uint32_t id,
@@ -2368,7 +2499,10 @@ test_kills_make(record_t *record, now_t *now, uint32_t id,
     record->generation = generation;
     record->checked = generation ^ id;
     record->flags |= (seconds == 3600) ? PINNED : 0;
-    test_valid(record, now, seconds);
+    record->state = VALID;
+
+    ngx_memory_barrier();
+    record->expires = now->unix_sec + seconds;
 }
 
 
