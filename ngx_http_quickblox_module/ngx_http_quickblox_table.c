@@ -53,6 +53,9 @@ static void ngx_http_quickblox_table_survey(ngx_http_quickblox_set_t *set,
     ngx_http_quickblox_room_t *room);
 static ngx_http_quickblox_record_t *ngx_http_quickblox_table_evict(
     ngx_http_quickblox_set_t *set, u_char *digest);
+static ngx_http_quickblox_record_t *ngx_http_quickblox_table_unpin(
+    ngx_http_quickblox_set_t **sets, ngx_uint_t n,
+    ngx_http_quickblox_now_t *now);
 static void ngx_http_quickblox_table_write(ngx_http_quickblox_table_t *table,
     ngx_http_quickblox_record_t *record, u_char *digest, ngx_uint_t state);
 
@@ -83,7 +86,7 @@ ngx_http_quickblox_table_insert(ngx_http_quickblox_table_t *table,
     ngx_uint_t                    i, n, first;
     ngx_http_quickblox_set_t     *sets[2];
     ngx_http_quickblox_room_t     rooms[2];
-    ngx_http_quickblox_record_t  *record;
+    ngx_http_quickblox_record_t  *record, *unpinned;
 
     *evicted = 0;
 
@@ -103,13 +106,21 @@ ngx_http_quickblox_table_insert(ngx_http_quickblox_table_t *table,
         record = rooms[i ^ first].record;
     }
 
-    if (record == NULL && evict) {
+    if (evict) {
 
-        for (i = 0; i < n && record == NULL; i++) {
-            record = ngx_http_quickblox_table_evict(sets[i], digest);
+        /* always, as this also tells the idle ones from those in use */
+
+        unpinned = ngx_http_quickblox_table_unpin(sets, n, now);
+
+        if (record == NULL) {
+
+            for (i = 0; i < n && record == NULL; i++) {
+                record = ngx_http_quickblox_table_evict(sets[i], digest);
+            }
+
+            record = record ? record : unpinned;
+            *evicted = (record != NULL);
         }
-
-        *evicted = (record != NULL);
     }
 
     if (record == NULL) {
@@ -472,6 +483,48 @@ ngx_http_quickblox_table_evict(ngx_http_quickblox_set_t *set, u_char *digest)
     }
 
     return NULL;
+}
+
+
+/*
+ * Finds the pinned session that goes first where one has to, for which the
+ * sets are full, and takes the second chance from all.  Those in use have it
+ * again by the next insertion.  Were it taken only where one has to go, all
+ * would have it then, used just now or ten reloads ago.
+ */
+
+static ngx_http_quickblox_record_t *
+ngx_http_quickblox_table_unpin(ngx_http_quickblox_set_t **sets, ngx_uint_t n,
+    ngx_http_quickblox_now_t *now)
+{
+    ngx_uint_t                    i, used;
+    ngx_http_quickblox_record_t  *record, *oldest;
+
+    oldest = NULL;
+
+    for (i = 0; i < n * NGX_HTTP_QUICKBLOX_WAYS; i++) {
+        record = &sets[i / NGX_HTTP_QUICKBLOX_WAYS]
+                      ->records[i % NGX_HTTP_QUICKBLOX_WAYS];
+
+        if (record->state != NGX_HTTP_QUICKBLOX_VALID
+            || !(record->flags & NGX_HTTP_QUICKBLOX_PINNED))
+        {
+            continue;
+        }
+
+        used = record->flags & NGX_HTTP_QUICKBLOX_USED;
+        record->flags &= ~NGX_HTTP_QUICKBLOX_USED;
+
+        if (used || ngx_http_quickblox_table_leased(record, now)) {
+            continue;
+        }
+
+        if (oldest == NULL || record->checked < oldest->checked) {
+            oldest = record;
+        }
+    }
+
+    return oldest;
 }
 
 

@@ -55,7 +55,7 @@ typedef enum {
 /* flags of a record */
 
 #define NGX_HTTP_QUICKBLOX_USED      0x01  /* second chance, set by find */
-#define NGX_HTTP_QUICKBLOX_PINNED    0x02  /* never evicted before it ends */
+#define NGX_HTTP_QUICKBLOX_PINNED    0x02  /* evicted last */
 #define NGX_HTTP_QUICKBLOX_SUSPECT   0x04  /* to be validated before use */
 #define NGX_HTTP_QUICKBLOX_FOREIGN   0x08  /* REJECTED: other application's */
 #define NGX_HTTP_QUICKBLOX_PROVED    0x10  /* an upstream accepted it */
@@ -139,6 +139,12 @@ ngx_http_quickblox_record_t *ngx_http_quickblox_table_find(
  * that lapses first, else the first VALID one without its second chance and
  * not PINNED (clock hand from a part of the digest).  A live PENDING one never
  * does: somebody waits for it.
+ *
+ * Where neither set has any of these, a PINNED VALID one gives way that has
+ * no lease and was not found since the last insertion with evict 1 looked at
+ * its set; of several the one with the smallest "checked".  So what is in use
+ * survives sessions that nobody asks for any more (another login after a
+ * reload), however often there are new ones.
  *
  * Returns the record or NULL when none can be had; *evicted is set to 1 if
  * a live session gave way, else to 0.

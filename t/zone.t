@@ -11,7 +11,12 @@ use Test::More;
 my $t = Gateway->new;
 
 my @many = 100 .. 131;
-my $api = $t->api(applications => ['93:authkey93:Canary-Secret-93'], args => [
+my @logins = map { "gateway$_" } 1 .. 40;
+my $api = $t->api(applications => ['93:authkey93:Canary-Secret-93'], users => [
+    ['gateway', 'Canary-Gateway-Pw', 1],
+    ['bob', 'Canary-Bob-Pw', 5],
+    map { [$logins[$_], 'Canary-Gateway-Pw', 200 + $_] } 0 .. $#logins,
+], args => [
     map { ('--application', "$_:key$_:Canary-Secret-$_",
         '--user', "user$_:Canary-Pw-$_:1$_",
         '--user', "second$_:Canary-Pw-$_:2$_") } @many]);
@@ -342,6 +347,43 @@ sub is_silent {
     is $all->('new', $_), '32 x 200 HIT', "which are kept as well, $_"
         for qw(user application);
     is $api->calls, 0, 'without a call';
+
+    $nginx->stop;
+}
+
+
+# More logins, one after the other, than there is room for
+
+{
+    my $config = sub {
+        return chat('32k') =~ s/login gateway/login $_[0]/r . server('chat');
+    };
+    my $user = sub { return statuses(map { $t->get('/chat/user/') } 1, 2) };
+    my $nginx = $t->nginx($config->('gateway'));
+
+    $t->get("/chat/$_/") for qw(user application);
+
+    $api->reset_calls;
+    my (%user, %application, $reloads);
+
+    for my $login (@logins) {
+        $reloads += $nginx->reload($config->($login));
+        $user{$user->()}++;
+        $application{$t->get('/chat/application/')->header('X-Status')}++;
+    }
+
+    is $reloads, 40, 'the login is changed forty times';
+    is_deeply \%user, {'1 x 200 HIT, 1 x 200 MISS' => 40},
+        'each one is remembered';
+    is $api->calls($LOGIN), 40, 'and needs one call';
+    is_deeply \%application, {HIT => 40},
+        'while a session in use is never pushed out';
+
+    $api->reset_calls;
+    is statuses(map { $t->get('/chat/user/') } 1 .. 10), '10 x 200 HIT',
+        'nor is the last one';
+    is $api->calls, 0, 'without a call';
+    is_silent($nginx, 'there is nothing in the log');
 
     $nginx->stop;
 }

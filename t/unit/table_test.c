@@ -23,7 +23,7 @@
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_table.h"
 
 
-#define TEST_PLAN         77
+#define TEST_PLAN         83
 
 #define WAYS              NGX_HTTP_QUICKBLOX_WAYS
 #define SHARE             NGX_HTTP_QUICKBLOX_SHARE
@@ -62,6 +62,7 @@ typedef enum {
     TEST_ENDED,
     TEST_REJECTED,
     TEST_SESSION,
+    TEST_PINNED,                            /* and idle */
     TEST_NEVER
 } test_rank_e;
 
@@ -77,6 +78,7 @@ typedef struct {
     table_t                      table;
     now_t                        now;
     ngx_uint_t                   evictions;
+    ngx_uint_t                   unpinned;
     ngx_uint_t                   refusals;
     ngx_int_t                    owners[MODEL_SETS * WAYS];
     test_entry_t                 entries[MODEL_IDS];
@@ -152,6 +154,8 @@ static void test_lapsed(void);
 static void test_flood(void);
 static void test_second_chance(void);
 static void test_pinned(void);
+static void test_idle(void);
+static void test_reloads(void);
 static void test_leases(void);
 static void test_index(void);
 static void test_count(void);
@@ -170,7 +174,7 @@ static const char *test_model_placed(test_model_t *m, ngx_uint_t *sets,
 static const char *test_model_order(test_model_t *m, ngx_uint_t set,
     ngx_uint_t index, ngx_uint_t rank);
 static const char *test_model_chances(test_model_t *m, ngx_uint_t *sets,
-    ngx_int_t index, ngx_uint_t evicted);
+    ngx_int_t index, ngx_uint_t evict, ngx_uint_t evicted);
 static test_rank_e test_model_rank(test_model_t *m, ngx_uint_t index);
 static test_rank_e test_model_first(test_model_t *m, ngx_uint_t set,
     ngx_uint_t evict, ngx_uint_t *free);
@@ -233,6 +237,8 @@ main(void)
     test_flood();
     test_second_chance();
     test_pinned();
+    test_idle();
+    test_reloads();
     test_leases();
     test_index();
     test_count();
@@ -1035,11 +1041,11 @@ test_pinned(void)
 
     loose->flags = PINNED;
     test_digest(digest, 300);
-    test_ok(test_session(&table, digest, &now, 0) == NULL,
-            "nothing pinned does");
+    test_ok(test_insert(&table, digest, &now) == NULL,
+            "nothing pinned does to what may be no session");
 
     now.unix_sec += 3599;
-    test_ok(test_session(&table, digest, &now, 0) == NULL,
+    test_ok(test_insert(&table, digest, &now) == NULL,
             "to its last second");
 
     now.unix_sec++;
@@ -1072,6 +1078,138 @@ test_pinned(void)
     }
 
     test_ok(good, "a single one that is not, in either set, gives way");
+
+    test_destroy(&table);
+}
+
+
+/* the last resort, in two sets of which nothing else can be had */
+
+static void
+test_idle(void)
+{
+    u_char       digest[32];
+    now_t        now;
+    table_t      table;
+    record_t    *record, *steady, *idle[4];
+    ngx_uint_t   i, good;
+
+    now = test_start;
+    test_create(&table, 2);
+
+    for (i = 0; i < 2 * WAYS; i++) {
+        test_forge(digest, 0x10, 0xf0, 0x11, i);
+        record = test_insert(&table, digest, &now);
+        record->flags = PINNED|USED;
+        record->checked = 100 + i;
+        test_valid(record, &now, 3600);
+    }
+
+    test_forge(digest, 0x10, 0xf0, 0x12, 0);
+    test_ok(test_session(&table, digest, &now, 0) == NULL
+            && ngx_http_quickblox_table_find(&table, digest) == NULL,
+            "none gives way while all 32 are in use");
+
+    good = 1;
+
+    for (i = 0; i < 2 * WAYS; i++) {
+        record = &table.sets[i / WAYS].records[i % WAYS];
+        good &= (record->flags == PINNED);
+        record->flags |= USED;
+    }
+
+    test_ok(good, "but all lose their second chance");
+
+    for (i = 0; i < 4; i++) {
+        idle[i] = &table.sets[i & 1].records[7 - i];
+        idle[i]->checked = 10 + i;
+        idle[i]->flags = PINNED;
+    }
+
+    /* one is renewed, and the oldest of all is in use */
+
+    test_lease(idle[0], &now, 1000);
+
+    steady = &table.sets[0].records[12];
+    steady->checked = 1;
+
+    good = 1;
+
+    for (i = 1; i < 4; i++) {
+        good &= ngx_http_quickblox_table_find(&table, steady->digest)
+                == steady;
+
+        record = test_session(&table, digest, &now, 1);
+
+        if (record != idle[i]) {
+            good = 0;
+            break;
+        }
+
+        test_valid(record, &now, 3600);
+        record->flags = PINNED;
+        record->checked = 200;
+        digest[31]++;
+    }
+
+    test_ok(good && ngx_http_quickblox_table_check(&table) == NGX_OK,
+            "of the idle ones in both sets the oldest gives way");
+
+    test_destroy(&table);
+}
+
+
+/* another login with each reload, and a session that is used in between */
+
+static void
+test_reloads(void)
+{
+    u_char       digest[32], steady[32];
+    now_t        now;
+    table_t      table;
+    record_t    *record, *kept;
+    ngx_uint_t   i, recorded, evicted, evictions;
+
+    now = test_start;
+    recorded = 0;
+    evictions = 0;
+
+    test_create(&table, 1);
+    test_digest(steady, 0);
+
+    kept = test_session(&table, steady, &now, 0);
+    kept->flags = PINNED;
+    test_valid(kept, &now, 7200);
+
+    for (i = 1; i <= 10 * WAYS; i++) {
+        now.sec++;
+        now.unix_sec++;
+
+        (void) ngx_http_quickblox_table_find(&table, steady);
+
+        test_digest(digest, i);
+        record = ngx_http_quickblox_table_insert(&table, digest, 1, &now,
+                                                 &evicted);
+        if (record == NULL) {
+            continue;
+        }
+
+        evictions += evicted;
+        test_lease(record, &now, 1000);
+
+        record = ngx_http_quickblox_table_find(&table, digest);
+        record->flags = PINNED;
+        record->checked = now.sec;
+        record->lease = 0;
+        test_valid(record, &now, 7200);
+
+        recorded += ngx_http_quickblox_table_find(&table, digest) == record;
+    }
+
+    test_ok(recorded == 10 * WAYS && evictions == 9 * WAYS + 1,
+            "160 logins one after the other are recorded");
+    test_ok(ngx_http_quickblox_table_find(&table, steady) == kept,
+            "a session in use, though the oldest, outlives them");
 
     test_destroy(&table);
 }
@@ -1395,15 +1533,16 @@ test_model(void)
         }
     }
 
-    test_diag("%d operations, %d evicted, %d refused", (int) i,
-              (int) m->evictions, (int) m->refusals);
+    test_diag("%d operations, %d evicted, and %d pinned ones, %d refused",
+              (int) i, (int) m->evictions, (int) m->unpinned,
+              (int) m->refusals);
 
     if (error) {
         test_diag("%s", error);
     }
 
     test_ok(error == NULL, "10^6 random operations as in the model");
-    test_ok(m->evictions > 1000 && m->refusals > 1000,
+    test_ok(m->evictions > 1000 && m->unpinned > 1000 && m->refusals > 1000,
             "the model had a full table");
 
     test_destroy(&m->table);
@@ -1514,7 +1653,7 @@ test_model_insert(test_model_t *m, test_entry_t *e)
                    : test_model_refused(m, sets, evict, evicted);
 
     if (error == NULL) {
-        error = test_model_chances(m, sets, index, evicted);
+        error = test_model_chances(m, sets, index, evict, evicted);
     }
 
     if (error || record == NULL) {
@@ -1568,7 +1707,8 @@ static const char *
 test_model_placed(test_model_t *m, ngx_uint_t *sets, ngx_uint_t index,
     ngx_uint_t evict, ngx_uint_t evicted)
 {
-    ngx_uint_t  n, rank, first[2], free[2];
+    ngx_uint_t   n, rank, first[2], free[2];
+    const char  *error;
 
     n = (index / WAYS != sets[0]);
 
@@ -1598,8 +1738,15 @@ test_model_placed(test_model_t *m, ngx_uint_t *sets, ngx_uint_t index,
     }
 
     m->evictions += (rank == TEST_SESSION);
+    m->unpinned += (rank == TEST_PINNED);
 
-    return test_model_order(m, sets[n], index, rank);
+    error = test_model_order(m, sets[n], index, rank);
+
+    if (error == NULL && rank == TEST_PINNED) {
+        error = test_model_order(m, sets[!n], index, rank);
+    }
+
+    return error;
 }
 
 
@@ -1635,17 +1782,24 @@ test_model_order(test_model_t *m, ngx_uint_t set, ngx_uint_t index,
         {
             return "a used session went before another";
         }
+
+        if (rank == TEST_PINNED && r->checked < record->checked) {
+            return "not the oldest of the pinned sessions";
+        }
     }
 
     return NULL;
 }
 
 
-/* only where a session gives way do others lose their second chance */
+/*
+ * A session takes the second chance from all that are pinned, in both sets,
+ * and from others of a set only where one of them gives way.
+ */
 
 static const char *
 test_model_chances(test_model_t *m, ngx_uint_t *sets, ngx_int_t index,
-    ngx_uint_t evicted)
+    ngx_uint_t evict, ngx_uint_t evicted)
 {
     record_t    *record, *r;
     ngx_int_t    i;
@@ -1664,8 +1818,11 @@ test_model_chances(test_model_t *m, ngx_uint_t *sets, ngx_int_t index,
         record = &m->table.sets[i / WAYS].records[i % WAYS];
         used = r->flags & USED;
 
-        if (rank == TEST_SESSION && r->state == VALID
-            && !(r->flags & PINNED) && i / WAYS == index / WAYS)
+        if (evict && r->state == VALID && (r->flags & PINNED)) {
+            used = 0;
+
+        } else if (rank == TEST_SESSION && r->state == VALID
+                   && i / WAYS == index / WAYS)
         {
             used &= record->flags;
         }
@@ -1704,7 +1861,9 @@ test_model_rank(test_model_t *m, ngx_uint_t index)
         return pinned ? TEST_NEVER : TEST_REJECTED;
 
     case VALID:
-        return pinned ? TEST_NEVER : TEST_SESSION;
+        return !pinned ? TEST_SESSION
+               : (record->flags & USED) || test_model_leased(record, &m->now)
+                   ? TEST_NEVER : TEST_PINNED;
 
     default: /* PENDING */
         return TEST_NEVER;
@@ -1735,7 +1894,7 @@ test_model_first(test_model_t *m, ngx_uint_t set, ngx_uint_t evict,
     }
 
     if (!evict) {
-        ranks &= ~(1 << TEST_SESSION);
+        ranks &= ~(1 << TEST_SESSION | 1 << TEST_PINNED);
 
         if (others >= SHARE) {
             ranks &= ~(1 << TEST_EMPTY | 1 << TEST_ENDED);
@@ -1913,7 +2072,8 @@ test_steps(void)
     test_steps_run("an insertion that evicts", 3);
     test_steps_run("an insertion at the share", 4);
     test_steps_run("a removal", 5);
-    test_steps_run("an insertion of a session beyond the share", 6);
+    test_steps_run("an insertion that evicts a pinned session", 6);
+    test_steps_run("an insertion of a session beyond the share", 7);
 }
 
 
@@ -1971,7 +2131,7 @@ test_steps_prepare(test_step_t *step, table_t *table, now_t *now,
 
     ngx_memzero(step, sizeof(test_step_t));
 
-    n = (operation == 0 || operation == 6) ? 7 : WAYS;
+    n = (operation == 0 || operation == 7) ? 7 : WAYS;
 
     for (i = 0; i <= WAYS; i++) {
         test_digest(step->digests[i], i);
@@ -1981,10 +2141,11 @@ test_steps_prepare(test_step_t *step, table_t *table, now_t *now,
         record = test_insert(table, step->digests[i], now);
         record->user_id = i;
         record->flags = (i % 3) ? USED : 0;
+        record->flags |= (operation == 6) ? PINNED : 0;
         test_valid(record, now, 3600);
 
         if ((operation == 1 && i == 7) || (operation == 4 && i > 11)
-            || (operation == 6 && i > 2))
+            || (operation == 7 && i > 2))
         {
             test_reject(record, now, 10);
         }
@@ -1999,7 +2160,7 @@ test_steps_prepare(test_step_t *step, table_t *table, now_t *now,
         now->sec += 10;
     }
 
-    step->may_go = (operation != 0 && operation != 6);
+    step->may_go = (operation != 0 && operation != 7);
     step->comes = (operation != 5);
     step->evict = (operation == 3 || operation > 5);
     step->before = table->sets[0];
