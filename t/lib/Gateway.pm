@@ -107,9 +107,10 @@ $t->ca: the CA's file.
 Starts nginx with this http block and waits until it accepts.  Options:
 workers => 1, level => 'info' (of the error log), main => '...', events =>
 '...' (more text), module => 0 (without the module) or a path, env => {NAME =>
-value}.  An access_log in the text replaces the default one.  A second nginx
-can run beside the first: it is what the calls below then mean; the object
-that C<nginx> returns has them all, for either.
+value}, under => [command and its arguments, which becomes nginx].  An
+access_log in the text replaces the default one.  A second nginx can run beside
+the first: it is what the calls below then mean; the object that C<nginx>
+returns has them all, for either.
 
 =item $t->test_config($http, %opt)
 

@@ -85,7 +85,8 @@ END
 sub command ($self, @more) {
     my $dir = $self->{dir};
 
-    return (binary(), '-p', "$dir/", '-c', "$dir/nginx.conf", @more);
+    return (@{$self->{under} // []}, binary(), '-p', "$dir/",
+        '-c', "$dir/nginx.conf", @more);
 }
 
 # Runs in a child that is to become nginx.

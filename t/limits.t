@@ -1,0 +1,181 @@
+# What there is not enough of: room for the bodies of clients (F27).
+
+use strict;
+use warnings;
+use feature 'signatures';
+no warnings 'experimental::signatures';
+use lib 't/lib';
+
+use Digest::SHA qw(sha256_hex);
+use Gateway;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $t = Gateway->new;
+my $api = $t->api;
+my $backend = $t->backend;
+
+my $LOGIN = 'POST /session.json';
+my $VALIDATION = 'GET /session.json';
+my $UNAVAILABLE
+    = '{"errors":{"base":["Service is temporarily unavailable"]}}';
+
+my $CONFIGURATION = <<'END';
+quickblox_application chat {
+    api %%API%%;
+    application_id 92;
+    auth_key wJHd4cQSxpQGWx5;
+    auth_secret jyqGNhbGxkvBTgd;
+    login gateway;
+    password Canary-Gateway-Pw;
+    zone quickblox 1m;
+    timeout 30s;
+    lock_timeout 30s;
+}
+
+add_header X-Pid $pid always;
+add_header X-Status $quickblox_status always;
+
+client_body_buffer_size 8k;
+client_max_body_size 8m;
+client_header_timeout 30s;
+keepalive_requests 10000;
+
+server {
+    listen 127.0.0.1:%%PORT_0%% backlog=1024;
+    client_body_temp_path %%DIR%%/bodies;
+
+    location / {
+        quickblox chat;
+        proxy_pass %%BACKEND%%;
+    }
+    location /user/ {
+        quickblox chat;
+        quickblox_session user;
+        quickblox_expired 401 500;
+        proxy_pass %%BACKEND%%;
+    }
+    location = /here {
+        quickblox chat;
+        stub_status;
+    }
+    location = /here/user {
+        quickblox chat;
+        quickblox_session user;
+        stub_status;
+    }
+    location = /status {
+        stub_status;
+    }
+}
+END
+
+sub seen ($res) {
+    return join ' ', $res->status, $res->header('X-Status') // '-';
+}
+
+sub is_refusal ($res, $name) {
+    return is_deeply [seen($res), $res->header('Retry-After'), $res->body],
+        ['503 ERROR', 1, $UNAVAILABLE], $name;
+}
+
+
+# F27: a body that cannot be kept
+
+my $bodies = $t->dir . '/bodies';
+my $size = 3_000_000;
+my $large = join '', map { chr rand 256 } 1 .. 100_000;
+$large x= $size / length $large;
+
+# Each is what nginx runs under, and makes the bodies' folder useless, and
+# useful again.
+my @folders = (
+    ['the folder is gone', [],
+        sub { rmdir $bodies or die "rmdir: $!" },
+        sub { mkdir $bodies or die "mkdir: $!" }],
+    ['EACCES',
+        $> != 0 ? []
+            : ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'],
+        sub { chmod 0, $bodies or die "chmod: $!" },
+        sub { chmod 0700, $bodies or die "chmod: $!" }],
+    ['disk full', tmpfs('1m'), undef, undef],
+);
+
+# A file system of this nginx's own, which goes with it.
+sub tmpfs ($room) {
+    my $mount = "mount -t tmpfs -o size=$room tmpfs";
+
+    return ['unshare', '-m', 'sh', '-c', qq{$mount "\$0" && exec "\$@"},
+        $bodies] if $> == 0;
+
+    my ($user, $group) = ($>, $) + 0);
+
+    return ['unshare', '-rm', 'sh', '-c', qq{$mount "\$0" && exec unshare }
+        . qq{-U --map-user=$user --map-group=$group "\$@"}, $bodies];
+}
+
+for my $case (@folders) {
+    my ($what, $under, $break, $mend) = @$case;
+    my $name = "F27: $what";
+
+    mkdir $bodies if !-d $bodies;
+
+    SKIP: {
+        skip "$name: @$under[0 .. 1] is not allowed here", 1
+            if @$under && system("@{[map { quotemeta } @$under]} true "
+                . '>/dev/null 2>&1') != 0;
+
+        my $nginx = $t->nginx($CONFIGURATION, under => $under);
+        my $pid = ($nginx->workers)[0];
+
+        for my $path ('/', '/user/') {
+            my @token = $path eq '/'
+                ? (token => $api->session(user_id => 5)) : ();
+            my @body = (path => $path, body => $large);
+
+            $break->() if $break;
+            $api->reset_calls;
+            $backend->reset;
+            my $accepted = $backend->connections->{accepted};
+
+            for my $more ([], [chunked => 10_000], []) {
+                my $res = $t->request(@body, @token, @$more);
+
+                is $res->status, 500, "$name: $path gets 500";
+                is $res->header('X-Pid'), $pid, 'of nginx itself';
+            }
+
+            is $backend->hits, 0, "$name: nothing reaches the backend";
+            is $backend->connections->{accepted}, $accepted,
+                'not even a connection';
+
+            my $small = $t->request(path => $path, body => 'x' x 8000, @token);
+
+            is seen($small), '200 HIT', "$name: one in memory is served";
+            is $small->header('X-Pid'), $pid, 'by the same worker';
+            is $small->json->{body_length}, 8000, 'whole';
+            is $api->calls, 1, "$name: the session is as it was";
+
+            if ($mend) {
+                $mend->();
+                my $res = $t->request(@body, @token);
+                is seen($res), '200 HIT', "$name: and then all are";
+                is $res->json->{body_sha256}, sha256_hex($large), 'whole';
+
+            } else {
+                # What was written of the others is no longer there.
+                my $body = substr $large, 0, 900_000;
+                my $res = $t->request(path => $path, body => $body, @token);
+                is seen($res), '200 HIT', "$name: one that has room is served";
+                is $res->json->{body_sha256}, sha256_hex($body), 'whole';
+            }
+
+            is $api->calls, 1, 'without another call';
+        }
+
+        is_deeply [$nginx->workers], [$pid], "$name: the worker lives";
+        $nginx->stop;
+    }
+}
+
+$t->done;
