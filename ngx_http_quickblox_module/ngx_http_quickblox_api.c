@@ -64,6 +64,9 @@ static ngx_int_t ngx_http_quickblox_api_append(
     ((ngx_http_quickblox_call_t *) (r)->post_subrequest->data)
 
 
+static ngx_uint_t  ngx_http_quickblox_api_calls;
+static ngx_uint_t  ngx_http_quickblox_api_max;
+
 static ngx_str_t  ngx_http_quickblox_api_uri = ngx_string("/");
 
 
@@ -102,6 +105,41 @@ ngx_http_quickblox_api_init(ngx_http_quickblox_application_t *app)
 }
 
 
+/*
+ * A call has one connection and who waits for it another: with a quarter of
+ * all there are, calls and their clients leave half of them to those whose
+ * session is known.
+ */
+
+ngx_int_t
+ngx_http_quickblox_api_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t     n;
+    struct rlimit  rlmt;
+
+    n = cycle->connection_n;
+
+    if (getrlimit(RLIMIT_NOFILE, &rlmt) == -1) {
+        ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
+                      "getrlimit(RLIMIT_NOFILE) failed");
+
+    } else if (rlmt.rlim_cur < n) {
+        n = (ngx_uint_t) rlmt.rlim_cur;
+    }
+
+    ngx_http_quickblox_api_max = ngx_max(n / 4, 1);
+
+    return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_http_quickblox_api_busy(void)
+{
+    return ngx_http_quickblox_api_calls >= ngx_http_quickblox_api_max;
+}
+
+
 ngx_http_quickblox_call_t *
 ngx_http_quickblox_api_create(ngx_http_conf_ctx_t *conf_ctx, ngx_log_t *log,
     ngx_http_quickblox_application_t *app)
@@ -124,6 +162,8 @@ ngx_http_quickblox_api_create(ngx_http_conf_ctx_t *conf_ctx, ngx_log_t *log,
     call->application = app;
     call->error_log = log;
     call->conf_ctx = *conf_ctx;
+
+    ngx_http_quickblox_api_calls++;
 
     return call;
 }
@@ -176,6 +216,8 @@ ngx_http_quickblox_api_free(ngx_http_quickblox_call_t *call)
     if (call->size) {
         ngx_explicit_memzero(call->answer.data, call->size);
     }
+
+    ngx_http_quickblox_api_calls--;
 
     ngx_destroy_pool(call->pool);
 }

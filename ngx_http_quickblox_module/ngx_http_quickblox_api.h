@@ -84,6 +84,16 @@ struct ngx_http_quickblox_call_s {
 void ngx_http_quickblox_api_init(ngx_http_quickblox_application_t *app);
 
 
+/* sets how many calls a worker has under way at most */
+
+ngx_int_t ngx_http_quickblox_api_init_process(ngx_cycle_t *cycle);
+
+
+/* whether there are as many: what can be refused is not to be called */
+
+ngx_uint_t ngx_http_quickblox_api_busy(void);
+
+
 /*
  * Makes a call, with a pool of its own, that runs under a location's
  * configuration and logs to "log"; both outlive it.  NULL when memory is

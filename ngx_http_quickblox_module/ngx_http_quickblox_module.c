@@ -1,6 +1,7 @@
 
 #include "ngx_http_quickblox_module.h"
 #include "ngx_http_quickblox_access.h"
+#include "ngx_http_quickblox_api.h"
 #include "ngx_http_quickblox_application.h"
 #include "ngx_http_quickblox_header.h"
 #include "ngx_http_quickblox_replay.h"
@@ -225,7 +226,7 @@ ngx_module_t  ngx_http_quickblox_module = {
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
     NULL,                                  /* init module */
-    NULL,                                  /* init process */
+    ngx_http_quickblox_api_init_process,   /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
     NULL,                                  /* exit process */

@@ -707,6 +707,16 @@ ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
 
     if (flight->deadline == 0) {
         flight->deadline = ngx_current_msec + flight->application->timeout;
+
+        /* clients' tokens are as many as they like, sessions held are few */
+
+        if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
+            && ngx_http_quickblox_api_busy())
+        {
+            ngx_http_quickblox_flight_failed(flight, NULL, 0,
+                                             "too many are under way");
+            return;
+        }
     }
 
     call = ngx_http_quickblox_api_create(&flight->conf_ctx, flight->log,

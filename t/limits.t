@@ -1,4 +1,5 @@
-# What there is not enough of: room for the bodies of clients (F27).
+# What there is not enough of: room for the bodies of clients (F27),
+# descriptors and connections (F28).
 
 use strict;
 use warnings;
@@ -176,6 +177,73 @@ for my $case (@folders) {
         is_deeply [$nginx->workers], [$pid], "$name: the worker lives";
         $nginx->stop;
     }
+}
+
+
+# F28: what look-ups may take of a worker's connections and descriptors
+
+for my $case (
+    ['worker_connections 64', events => 'worker_connections 64;'],
+    ['ulimit -n 64', under => ['sh', '-c', 'ulimit -n 64; exec "$@"', 'sh']],
+    ['worker_rlimit_nofile 64', main => 'worker_rlimit_nofile 64;'],
+) {
+    my ($name, @options) = @$case;
+    $name = "F28: $name";
+
+    my $nginx = $t->nginx($CONFIGURATION, @options);
+    my $known = $t->client;
+    my @known = (path => '/known', token => $api->session(user_id => 5),
+        keepalive => 1);
+
+    is seen($known->request(@known)), '200 MISS', "$name: a known session";
+
+    # A quarter of them.
+    $api->fail(endpoint => $VALIDATION, hold => 1);
+    $api->reset_calls;
+    $backend->reset;
+
+    my @tokens = map { $api->session(user_id => 5) } 1 .. 40;
+    my @waiting = map { $t->start(path => '/x', token => $_) }
+        @tokens[0 .. 15];
+    $api->wait_held(16);
+    pass "$name: sixteen look-ups begin";
+
+    my $from = time;
+    is_refusal $t->get('/x', token => $tokens[$_], timeout => 5),
+        "$name: look-up $_ does not" for 16 .. 39;
+    cmp_ok time - $from, '<', 5, "$name: and none of these waits";
+
+    is $api->held, 16, "$name: the API is called no more";
+    is $backend->hits, 0, "$name: nothing is let through";
+
+    is seen($known->request(@known)), '200 HIT',
+        "$name: who is known is served" for 1 .. 3;
+    is seen($t->request(@known, keepalive => 0)), '200 HIT',
+        "$name: on connections of his own as well" for 1 .. 3;
+
+    # One that waits for a call makes none.
+    my $same = $t->start(path => '/x', token => $tokens[0]);
+
+    is seen($t->get('/user/x')), '200 MISS',
+        "$name: the gateway's own session is made";
+    is seen($t->get('/user/x')), '200 HIT', "$name: and used";
+    is $api->calls($LOGIN), 1, "$name: by one call";
+
+    $api->heal;
+    $api->release;
+
+    is_deeply [map { seen($_->finish) } @waiting], [('200 MISS') x 16],
+        "$name: who waited is served";
+    is seen($same->finish), '200 WAIT', "$name: who waited with him, too";
+    is_deeply [map { seen($t->get('/x', token => $_)) } @tokens[16 .. 39]],
+        [('200 MISS') x 24], "$name: and at once who was refused";
+
+    my @lines = $nginx->error_log =~ /^.*quickblox application.*$/mg;
+    is @lines, 1, "$name: the log tells of it once";
+    like $lines[0], qr/\[error\].* made, too many are under way, source: /,
+        'and of what it is';
+
+    $nginx->stop;
 }
 
 $t->done;
