@@ -383,6 +383,7 @@ ngx_http_quickblox_api_run(ngx_http_quickblox_call_t *call)
 
 failed:
 
+    call->local = 1;
     ngx_http_quickblox_api_reason(call, "out of memory");
     ngx_post_event(&call->done, &ngx_posted_events);
 }
@@ -472,6 +473,9 @@ ngx_http_quickblox_api_begin(ngx_http_request_t *r)
         r->main->count++;
         ngx_http_upstream_init(r);
         rc = NGX_DONE;
+
+    } else {
+        call->local = 1;
     }
 
     ngx_http_finalize_request(r, rc);
@@ -1130,6 +1134,12 @@ ngx_http_quickblox_api_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     call->complete = (rc == NGX_OK && call->status);
     call->broken = u->request_sent && !call->complete && !call->timedout
                    && rc != NGX_HTTP_GATEWAY_TIME_OUT;
+
+    if (rc == NGX_HTTP_INTERNAL_SERVER_ERROR) {
+        call->local = 1;
+        ngx_http_quickblox_api_reason(call, "no descriptor, connection or "
+                                            "memory is left");
+    }
 
     if (u->request_bufs && u->request_bufs->buf) {
         ngx_explicit_memzero(u->request_bufs->buf->start,

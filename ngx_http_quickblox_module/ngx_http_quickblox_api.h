@@ -32,8 +32,9 @@ struct ngx_http_quickblox_call_s {
     void                              *data;
 
     /*
-     * the answer; status 0 is none, "reason" says why, and "broken" that the
-     * connection was lost in the midst of it
+     * the answer; status 0 is none, "reason" says why, "broken" that the
+     * connection was lost in the midst of it, and "local" that the API was
+     * not even asked, as a descriptor, a connection or memory was short here
      */
 
     ngx_uint_t                         status;
@@ -76,6 +77,7 @@ struct ngx_http_quickblox_call_s {
     unsigned                           complete:1;
     unsigned                           timedout:1;
     unsigned                           broken:1;
+    unsigned                           local:1;
 };
 
 

@@ -841,7 +841,9 @@ ngx_http_quickblox_flight_called(ngx_http_quickblox_call_t *call)
             return;
         }
 
-        ngx_http_quickblox_flight_failed(flight, call, 1, NULL);
+        /* what is short here is no fault of the API */
+
+        ngx_http_quickblox_flight_failed(flight, call, !call->local, NULL);
         return;
     }
 

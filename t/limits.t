@@ -246,4 +246,81 @@ for my $case (
     $nginx->stop;
 }
 
+
+# F28: others have taken all; that is no failure of the API
+
+for my $case (
+    ['worker_connections', qr/\[alert\] .* worker_connections are not enough/,
+        events => 'worker_connections 40;'],
+    ['descriptors', qr/accept4?\(\) failed \(24: /,
+        main => 'worker_rlimit_nofile 40;'],
+) {
+    my ($name, $exhausted, @options) = @$case;
+    $name = "F28: all $name are taken";
+
+    $t->allow(qr/socket\(\) failed \(24: /,
+        qr/\d+ worker_connections are not enough/);
+
+    my $nginx = $t->nginx($CONFIGURATION, @options);
+    my $token = $api->session(user_id => 5);
+
+    is seen($t->get('/here', token => $token)), '200 MISS',
+        "$name: a known session";
+
+    # The last line of each request is not sent yet, so that nginx cannot
+    # close any of these connections to have another.
+    my $begin = sub ($path, $token = undef) {
+        my $client = $t->client;
+        return $client->send($client->format(path => $path, token => $token)
+            =~ s/\r\n\z//r);
+    };
+    my @unknown = map { $begin->('/here', $api->session(user_id => 5)) }
+        1 .. 3;
+    my $user = $begin->('/here/user');
+    my $known = $begin->('/here', $token);
+    my @others;
+
+    my $take_all = sub {
+        my $lines = () = $nginx->error_log =~ /$exhausted/g;
+
+        $t->wait_for(sub {
+            push @others, $begin->('/status') if @others < 200;
+            my $now = () = $nginx->error_log =~ /$exhausted/g;
+            return $now > $lines;
+        }, 'end of what there is');
+    };
+
+    $api->reset_calls;
+
+    for my $client (@unknown, $user) {
+        $take_all->();
+        is_refusal $client->send("\r\n")->finish,
+            "$name: who is not known is refused";
+    }
+
+    $take_all->();
+    is seen($known->send("\r\n")->finish), '200 HIT',
+        "$name: who is, is served";
+    is $api->calls, 0, "$name: the API was not called";
+
+    $_->abort for @others;
+    my $active = 0;
+    $t->wait_for(sub {
+        ($active) = $t->get('/status', timeout => 1)->body
+            =~ /Active connections: (\d+)/;
+        return ($active // 0) == 1;
+    }, 'connections');
+
+    is seen($t->get('/here', token => $api->session(user_id => 5))),
+        '200 MISS', "$name: when they are free, a look-up succeeds at once";
+    is seen($t->get('/here/user')), '200 MISS', "$name: and a login";
+
+    my @lines = $nginx->error_log =~ /^.*quickblox application.*$/mg;
+    is @lines, 1, "$name: the log tells of it once";
+    like $lines[0], qr/no descriptor, connection or memory is left, source: /,
+        'and of what it is';
+
+    $nginx->stop;
+}
+
 $t->done;
