@@ -14,6 +14,9 @@ CFLAGS      = -g -O2
 
 MODULE      = $(BUILD)/ngx_http_quickblox_module.so
 SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
+message_PARTS = message.c json.c
+table_PARTS = table.c
+
 UNITS       = $(BUILD)/unit/message_test $(BUILD)/unit/table_test
 INCLUDES    = $(addprefix -I $(NGINX_SRC)/src/, core event event/modules \
               os/unix http http/modules) -I $(BUILD)/nginx/objs \
@@ -58,8 +61,8 @@ $(BUILD)/nginx/objs/Makefile: config $(BUILD)/.build-deps
 
 $(BUILD)/unit/%_test: t/unit/%_test.c $(SOURCES) $(BUILD)/nginx/objs/Makefile
 	mkdir -p $(BUILD)/unit
-	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -o $@ $< \
-	    ngx_http_quickblox_module/ngx_http_quickblox_$*.c \
+	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -o $@ $< $(addprefix \
+	    ngx_http_quickblox_module/ngx_http_quickblox_, $($*_PARTS)) \
 	    -lcrypto -lcjson
 
 # packages are installed once, as root or with sudo

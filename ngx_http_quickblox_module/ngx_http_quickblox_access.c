@@ -1,6 +1,7 @@
 
 #include "ngx_http_quickblox_access.h"
 #include "ngx_http_quickblox_header.h"
+#include "ngx_http_quickblox_json.h"
 #include "ngx_http_quickblox_refusal.h"
 #include "ngx_http_quickblox_replay.h"
 #include "ngx_http_quickblox_session.h"

@@ -1,5 +1,6 @@
 
 #include "ngx_http_quickblox_api.h"
+#include "ngx_http_quickblox_json.h"
 
 
 #define NGX_HTTP_QUICKBLOX_BUFFER_SIZE    16384
@@ -1035,7 +1036,7 @@ ngx_http_quickblox_api_content_length(ngx_http_quickblox_call_t *call,
         return NGX_ERROR;
     }
 
-    if (n > NGX_HTTP_QUICKBLOX_ANSWER_MAX) {
+    if (n > NGX_HTTP_QUICKBLOX_JSON_MAX) {
         ngx_http_quickblox_api_reason(call, "the answer is too large");
         return NGX_ERROR;
     }
@@ -1269,7 +1270,7 @@ ngx_http_quickblox_api_append(ngx_http_quickblox_call_t *call, u_char *data,
     size_t   size;
     u_char  *p;
 
-    if (len > NGX_HTTP_QUICKBLOX_ANSWER_MAX - call->answer.len) {
+    if (len > NGX_HTTP_QUICKBLOX_JSON_MAX - call->answer.len) {
         ngx_http_quickblox_api_reason(call, "the answer is too large");
         return NGX_ERROR;
     }

@@ -1,6 +1,7 @@
 
 #include "ngx_http_quickblox_application.h"
 #include "ngx_http_quickblox_api.h"
+#include "ngx_http_quickblox_json.h"
 #include "ngx_http_quickblox_zone.h"
 
 

@@ -2,11 +2,6 @@
 /*
  * The messages of the QuickBlox REST API.  No nginx function is called, so
  * that unit tests and fuzzers link this file alone.
- *
- * cJSON reads more than JSON: it skips a byte order mark and takes control
- * bytes for white space, any number of strtod(), bytes after the value and
- * strings that NUL cuts short.  So a strict scan without recursion goes
- * first, and cJSON sees a complete object of bounded depth or nothing.
  */
 
 
@@ -16,41 +11,15 @@
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
 
-#include <cjson/cJSON.h>
-
+#include "ngx_http_quickblox_json.h"
 #include "ngx_http_quickblox_message.h"
 
-
-/* 2^53, up to which a double holds every integer */
-#define NGX_HTTP_QUICKBLOX_ID_MAX        9007199254740992ULL
-#define NGX_HTTP_QUICKBLOX_ID_DIGITS     16
 
 /* all parameters of POST /session.json, the signature included */
 #define NGX_HTTP_QUICKBLOX_PAIRS         8
 
 #define ngx_http_quickblox_blank(c)      ((c) == ' ' || (c) == '\t')
 #define ngx_http_quickblox_digit(c)      ((c) >= '0' && (c) <= '9')
-
-
-/* a member of a JSON object: the last one of its name, and how many */
-
-typedef struct {
-    cJSON        *item;
-    ngx_uint_t    index;
-    ngx_uint_t    count;
-} ngx_http_quickblox_member_t;
-
-
-/*
- * The text of the number that is member index[1] of member index[0] of the
- * body.  An id is judged by it, as cJSON has rounded the value already:
- * 2^53 + 1 would be 2^53, and 92.00000000000000001 would be 92.
- */
-
-typedef struct {
-    ngx_uint_t    index[2];
-    ngx_str_t     text;
-} ngx_http_quickblox_number_t;
 
 
 static ngx_uint_t ngx_http_quickblox_pairs(ngx_http_quickblox_create_t *p,
@@ -64,33 +33,17 @@ static ngx_uint_t ngx_http_quickblox_unreserved(u_char c);
 
 static ngx_int_t ngx_http_quickblox_session(cJSON *root, ngx_str_t *body,
     ngx_http_quickblox_answer_t *answer, const char **reason);
-static ngx_int_t ngx_http_quickblox_json_id(ngx_str_t *body,
-    ngx_http_quickblox_member_t *session, ngx_http_quickblox_member_t *member,
-    uint64_t *id);
-static ngx_int_t ngx_http_quickblox_json_integer(ngx_str_t *text,
-    uint64_t *id);
-static ngx_int_t ngx_http_quickblox_json_exponent(u_char *p, u_char *last);
-static void ngx_http_quickblox_json_member(cJSON *object, const char *name,
-    ngx_http_quickblox_member_t *member);
-static cJSON *ngx_http_quickblox_json_parse(ngx_str_t *body,
+static ngx_int_t ngx_http_quickblox_session_token(
+    ngx_http_quickblox_member_t *token, ngx_http_quickblox_answer_t *answer,
     const char **reason);
-static void ngx_http_quickblox_json_cleanse(cJSON *item);
+static ngx_int_t ngx_http_quickblox_session_object(cJSON *root,
+    const char *name, ngx_http_quickblox_member_t *object,
+    const char **reason);
 
-static const char *ngx_http_quickblox_scan(ngx_str_t *body,
-    ngx_http_quickblox_number_t *number);
-static u_char *ngx_http_quickblox_scan_string(u_char *p, u_char *last);
-static u_char *ngx_http_quickblox_scan_escape(u_char *p, u_char *last);
-static u_char *ngx_http_quickblox_scan_scalar(u_char *p, u_char *last);
-static u_char *ngx_http_quickblox_scan_number(u_char *p, u_char *last);
-static u_char *ngx_http_quickblox_scan_digits(u_char *p, u_char *last);
-
+static time_t ngx_http_quickblox_date(ngx_str_t *value, const char *layout,
+    const char *zone, const char *other);
 static ngx_int_t ngx_http_quickblox_date_days(u_char *p, uint64_t *days);
 static ngx_uint_t ngx_http_quickblox_date_number(u_char *p, size_t n);
-
-
-/* as a date looks before its zone; a zero stands for any digit */
-
-static u_char  ngx_http_quickblox_date_layout[] = "0000-00-00 00:00:00 ";
 
 
 size_t
@@ -150,6 +103,38 @@ ngx_http_quickblox_create_body(ngx_http_quickblox_create_t *p, ngx_str_t *body)
     OPENSSL_cleanse(hex, sizeof(hex));
 
     return NGX_OK;
+}
+
+
+size_t
+ngx_http_quickblox_login_size(ngx_http_quickblox_create_t *p)
+{
+    return sizeof("email=&password=") - 1
+           + 3 * (p->login.len + p->email.len + p->password.len);
+}
+
+
+void
+ngx_http_quickblox_login_body(ngx_http_quickblox_create_t *p, ngx_str_t *body)
+{
+    u_char        *last;
+    ngx_keyval_t   pairs[2];
+
+    if (p->email.len) {
+        ngx_str_set(&pairs[0].key, "email");
+        pairs[0].value = p->email;
+
+    } else {
+        ngx_str_set(&pairs[0].key, "login");
+        pairs[0].value = p->login;
+    }
+
+    ngx_str_set(&pairs[1].key, "password");
+    pairs[1].value = p->password;
+
+    last = ngx_http_quickblox_join(body->data, pairs, 2, 1);
+
+    body->len = last - body->data;
 }
 
 
@@ -326,8 +311,7 @@ ngx_http_quickblox_parse_session(ngx_str_t *body,
 
     rc = ngx_http_quickblox_session(root, body, answer, reason);
 
-    ngx_http_quickblox_json_cleanse(root);
-    cJSON_Delete(root);
+    ngx_http_quickblox_json_free(root);
 
     return rc;
 }
@@ -338,22 +322,15 @@ ngx_http_quickblox_session(cJSON *root, ngx_str_t *body,
     ngx_http_quickblox_answer_t *answer, const char **reason)
 {
     uint64_t                     application_id, user_id;
-    ngx_str_t                    value;
-    ngx_http_quickblox_member_t  session, errors, token, application, user;
+    ngx_int_t                    rc;
+    ngx_http_quickblox_member_t  session, token, application, user;
 
-    ngx_http_quickblox_json_member(root, "session", &session);
-    ngx_http_quickblox_json_member(root, "errors", &errors);
-
-    if (session.count > 1 || errors.count > 1) {
-        *reason = "has \"session\" or \"errors\" twice";
-        return NGX_ERROR;
+    rc = ngx_http_quickblox_session_object(root, "session", &session, reason);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
-    if (session.count == 0 && errors.count == 1) {
-        return NGX_DECLINED;
-    }
-
-    if (session.count == 0 || !cJSON_IsObject(session.item)) {
+    if (!cJSON_IsObject(session.item)) {
         *reason = "has no \"session\" object";
         return NGX_ERROR;
     }
@@ -384,20 +361,26 @@ ngx_http_quickblox_session(cJSON *root, ngx_str_t *body,
         return NGX_ERROR;
     }
 
-    ngx_str_null(&value);
+    answer->application_id = application_id;
+    answer->user_id = user_id;
 
-    if (cJSON_IsString(token.item)) {
-        value.data = (u_char *) token.item->valuestring;
-        value.len = ngx_strlen(value.data);
-    }
+    return ngx_http_quickblox_session_token(&token, answer, reason);
+}
 
-    if (!ngx_http_quickblox_token(&value)) {
+
+static ngx_int_t
+ngx_http_quickblox_session_token(ngx_http_quickblox_member_t *token,
+    ngx_http_quickblox_answer_t *answer, const char **reason)
+{
+    ngx_str_t  value;
+
+    if (ngx_http_quickblox_json_string(token, &value) != NGX_OK
+        || !ngx_http_quickblox_token(&value))
+    {
         *reason = "has an invalid \"token\"";
         return NGX_ERROR;
     }
 
-    answer->application_id = application_id;
-    answer->user_id = user_id;
     answer->token_len = value.len;
     ngx_memcpy(answer->token, value.data, value.len);
 
@@ -405,481 +388,100 @@ ngx_http_quickblox_session(cJSON *root, ngx_str_t *body,
 }
 
 
-static ngx_int_t
-ngx_http_quickblox_json_id(ngx_str_t *body,
-    ngx_http_quickblox_member_t *session, ngx_http_quickblox_member_t *member,
-    uint64_t *id)
-{
-    ngx_str_t                    value;
-    ngx_http_quickblox_number_t  number;
-
-    if (cJSON_IsString(member->item)) {
-        value.data = (u_char *) member->item->valuestring;
-        value.len = ngx_strlen(value.data);
-
-        return ngx_http_quickblox_parse_id(&value, id);
-    }
-
-    if (!cJSON_IsNumber(member->item)) {
-        return NGX_ERROR;
-    }
-
-    number.index[0] = session->index;
-    number.index[1] = member->index;
-    ngx_str_null(&number.text);
-
-    (void) ngx_http_quickblox_scan(body, &number);
-
-    if (number.text.len == 0) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_quickblox_json_integer(&number.text, id);
-}
-
-
-/*
- * The exact value of a JSON number: the digits between the outermost zeros,
- * and a power of ten.  As those digits do not end with a zero, the number is
- * an integer if and only if the power is not negative.
- */
+/* an object of the answer, or NGX_DECLINED where it has "errors" instead */
 
 static ngx_int_t
-ngx_http_quickblox_json_integer(ngx_str_t *text, uint64_t *id)
+ngx_http_quickblox_session_object(cJSON *root, const char *name,
+    ngx_http_quickblox_member_t *object, const char **reason)
 {
-    u_char      *p, *last;
-    uint64_t     n;
-    ngx_int_t    zeros, power, fraction;
-    ngx_uint_t   minus;
+    ngx_http_quickblox_member_t  errors;
 
-    p = text->data;
-    last = p + text->len;
+    ngx_http_quickblox_json_member(root, name, object);
+    ngx_http_quickblox_json_member(root, "errors", &errors);
 
-    minus = (*p == '-');
-    p += minus;
-
-    n = 0;
-    zeros = 0;
-    power = 0;
-    fraction = 0;
-
-    for ( /* void */ ; p < last && *p != 'e' && *p != 'E'; p++) {
-
-        if (*p == '.') {
-            fraction = 1;
-            continue;
-        }
-
-        power -= fraction;
-        zeros++;
-
-        if (*p == '0') {
-            continue;
-        }
-
-        for ( /* void */ ; zeros; zeros--) {
-            n *= 10;
-
-            if (n > NGX_HTTP_QUICKBLOX_ID_MAX) {
-                return NGX_ERROR;
-            }
-        }
-
-        n += *p - '0';
-    }
-
-    power += zeros + ngx_http_quickblox_json_exponent(p, last);
-
-    if (n == 0) {
-        *id = 0;
-        return NGX_OK;
-    }
-
-    if (minus || power < 0) {
+    if (object->count > 1 || errors.count > 1) {
+        *reason = "has an object or \"errors\" twice";
         return NGX_ERROR;
     }
 
-    for ( /* void */ ; power && n <= NGX_HTTP_QUICKBLOX_ID_MAX; power--) {
-        n *= 10;
+    if (object->count == 0 && errors.count == 1) {
+        return NGX_DECLINED;
     }
 
-    if (n > NGX_HTTP_QUICKBLOX_ID_MAX) {
+    if (object->count == 0) {
+        *reason = "has not the object that it should have";
         return NGX_ERROR;
     }
-
-    *id = n;
 
     return NGX_OK;
 }
 
 
-static ngx_int_t
-ngx_http_quickblox_json_exponent(u_char *p, u_char *last)
+ngx_int_t
+ngx_http_quickblox_parse_user(ngx_str_t *body, uint64_t *user_id,
+    const char **reason)
 {
-    ngx_int_t   exponent;
-    ngx_uint_t  minus;
+    cJSON                        *root;
+    ngx_int_t                     rc;
+    ngx_http_quickblox_member_t   user, id;
 
-    if (p == last) {
-        return 0;
-    }
-
-    minus = (*++p == '-');
-
-    if (*p == '-' || *p == '+') {
-        p++;
-    }
-
-    /* no answer has digits enough to make up for what is cut off here */
-
-    exponent = 0;
-
-    while (p < last && exponent <= NGX_HTTP_QUICKBLOX_ANSWER_MAX) {
-        exponent = exponent * 10 + (*p++ - '0');
-    }
-
-    return minus ? -exponent : exponent;
-}
-
-
-/* names are compared as cJSON has decoded them, so no escape hides one */
-
-static void
-ngx_http_quickblox_json_member(cJSON *object, const char *name,
-    ngx_http_quickblox_member_t *member)
-{
-    cJSON       *item;
-    ngx_uint_t   i;
-
-    ngx_memzero(member, sizeof(ngx_http_quickblox_member_t));
-
-    for (item = object->child, i = 0; item; item = item->next, i++) {
-
-        if (ngx_strcmp(item->string, name) == 0) {
-            member->item = item;
-            member->index = i;
-            member->count++;
-        }
-    }
-}
-
-
-static cJSON *
-ngx_http_quickblox_json_parse(ngx_str_t *body, const char **reason)
-{
-    cJSON  *root;
-
-    *reason = ngx_http_quickblox_scan(body, NULL);
-
-    if (*reason) {
-        return NULL;
-    }
-
-    root = cJSON_ParseWithLength((char *) body->data, body->len);
-
+    root = ngx_http_quickblox_json_parse(body, reason);
     if (root == NULL) {
-        /* a lone surrogate, a number beyond cJSON's buffer, no memory */
-        *reason = "cannot be parsed";
+        return NGX_ERROR;
     }
 
-    return root;
-}
+    rc = ngx_http_quickblox_session_object(root, "user", &user, reason);
 
+    if (rc == NGX_OK) {
 
-/* the scan has bounded the depth, and so the recursion */
+        ngx_memzero(&id, sizeof(ngx_http_quickblox_member_t));
 
-static void
-ngx_http_quickblox_json_cleanse(cJSON *item)
-{
-    for ( /* void */ ; item; item = item->next) {
-
-        if (item->valuestring) {
-            OPENSSL_cleanse(item->valuestring, ngx_strlen(item->valuestring));
+        if (cJSON_IsObject(user.item)) {
+            ngx_http_quickblox_json_member(user.item, "id", &id);
         }
 
-        ngx_http_quickblox_json_cleanse(item->child);
-    }
-}
-
-
-/*
- * Scans a JSON object by the letter of RFC 8259, but refuses NUL even when
- * it is escaped, as it would cut a name or a token of cJSON's short.
- * Returns NULL or what is wrong.
- */
-
-static const char *
-ngx_http_quickblox_scan(ngx_str_t *body, ngx_http_quickblox_number_t *number)
-{
-    u_char      *p, *last, *start;
-    u_char       close[NGX_HTTP_QUICKBLOX_ANSWER_DEPTH + 1];
-    ngx_uint_t   depth, index[NGX_HTTP_QUICKBLOX_ANSWER_DEPTH + 1];
-    enum {
-        sw_start = 0,
-        sw_value,
-        sw_first,
-        sw_name,
-        sw_colon,
-        sw_next,
-        sw_end
-    } state;
-
-    if (body->len > NGX_HTTP_QUICKBLOX_ANSWER_MAX) {
-        return "is too large";
-    }
-
-    if (body->len == 0) {
-        return "is empty";
-    }
-
-    if (memchr(body->data, '\0', body->len)) {
-        return "contains NUL";
-    }
-
-    if (body->len >= 3 && ngx_strncmp(body->data, "\xEF\xBB\xBF", 3) == 0) {
-        return "begins with a byte order mark";
-    }
-
-    p = body->data;
-    last = p + body->len;
-    depth = 0;
-    state = sw_start;
-
-    while (p < last) {
-
-        if (*p == ' ' || *p == '\t' || *p == CR || *p == LF) {
-            p++;
-            continue;
-        }
-
-        switch (state) {
-
-        case sw_start:
-            if (*p != '{') {
-                return "is not a JSON object";
-            }
-
-            state = sw_value;
-            break;
-
-        case sw_value:
-            start = p;
-
-            if (*p == '{' || *p == '[') {
-                if (depth == NGX_HTTP_QUICKBLOX_ANSWER_DEPTH) {
-                    return "is nested too deeply";
-                }
-
-                depth++;
-                index[depth] = 0;
-                close[depth] = (*p++ == '{') ? '}' : ']';
-                state = sw_first;
-                break;
-            }
-
-            p = (*p == '"') ? ngx_http_quickblox_scan_string(p, last)
-                            : ngx_http_quickblox_scan_scalar(p, last);
-            if (p == NULL) {
-                return "has a malformed value";
-            }
-
-            if (number && depth == 2 && index[1] == number->index[0]
-                && index[2] == number->index[1])
-            {
-                number->text.data = start;
-                number->text.len = p - start;
-            }
-
-            state = sw_next;
-            break;
-
-        case sw_first:
-            if (*p == close[depth]) {
-                state = sw_next;
-                break;
-            }
-
-            state = (close[depth] == '}') ? sw_name : sw_value;
-            break;
-
-        case sw_name:
-            p = ngx_http_quickblox_scan_string(p, last);
-            if (p == NULL) {
-                return "has a malformed name";
-            }
-
-            state = sw_colon;
-            break;
-
-        case sw_colon:
-            if (*p++ != ':') {
-                return "has a name without a value";
-            }
-
-            state = sw_value;
-            break;
-
-        case sw_next:
-            if (*p == close[depth]) {
-                p++;
-                depth--;
-                state = depth ? sw_next : sw_end;
-                break;
-            }
-
-            if (*p++ != ',') {
-                return "has no comma between two values";
-            }
-
-            index[depth]++;
-            state = (close[depth] == '}') ? sw_name : sw_value;
-            break;
-
-        case sw_end:
-            return "has bytes after the object";
-        }
-    }
-
-    return (state == sw_end) ? NULL : "is incomplete";
-}
-
-
-/* the scanners of a token return the byte after it or NULL */
-
-static u_char *
-ngx_http_quickblox_scan_string(u_char *p, u_char *last)
-{
-    if (*p++ != '"') {
-        return NULL;
-    }
-
-    while (p < last) {
-
-        if (*p == '"') {
-            return p + 1;
-        }
-
-        if (*p < ' ') {
-            return NULL;
-        }
-
-        if (*p++ != '\\') {
-            continue;
-        }
-
-        p = ngx_http_quickblox_scan_escape(p, last);
-        if (p == NULL) {
-            return NULL;
-        }
-    }
-
-    return NULL;
-}
-
-
-static u_char *
-ngx_http_quickblox_scan_escape(u_char *p, u_char *last)
-{
-    u_char      c;
-    ngx_uint_t  i, n;
-
-    if (p == last || ngx_strchr("\"\\/bfnrtu", *p) == NULL) {
-        return NULL;
-    }
-
-    if (*p++ != 'u') {
-        return p;
-    }
-
-    if (last - p < 4) {
-        return NULL;
-    }
-
-    n = 0;
-
-    for (i = 0; i < 4; i++) {
-        c = ngx_tolower(p[i]);
-
-        if (!ngx_http_quickblox_digit(c) && (c < 'a' || c > 'f')) {
-            return NULL;
-        }
-
-        n |= (c != '0');
-    }
-
-    return n ? p + 4 : NULL;
-}
-
-
-static u_char *
-ngx_http_quickblox_scan_scalar(u_char *p, u_char *last)
-{
-    ngx_uint_t        i;
-
-    static ngx_str_t  literals[] = {
-        ngx_string("true"),
-        ngx_string("false"),
-        ngx_string("null")
-    };
-
-    for (i = 0; i < sizeof(literals) / sizeof(ngx_str_t); i++) {
-
-        if ((size_t) (last - p) >= literals[i].len
-            && ngx_strncmp(p, literals[i].data, literals[i].len) == 0)
+        if (ngx_http_quickblox_json_id(body, &user, &id, user_id) != NGX_OK
+            || *user_id == 0)
         {
-            return p + literals[i].len;
+            *reason = "has an invalid \"id\" of a user";
+            rc = NGX_ERROR;
         }
     }
 
-    return ngx_http_quickblox_scan_number(p, last);
+    ngx_http_quickblox_json_free(root);
+
+    return rc;
 }
 
 
-static u_char *
-ngx_http_quickblox_scan_number(u_char *p, u_char *last)
+ngx_int_t
+ngx_http_quickblox_parse_token(ngx_str_t *body,
+    ngx_http_quickblox_answer_t *answer, time_t *expires, const char **reason)
 {
-    if (*p == '-') {
-        p++;
+    cJSON                        *root;
+    ngx_int_t                     rc;
+    ngx_str_t                     value;
+    ngx_http_quickblox_member_t   token, date;
+
+    root = ngx_http_quickblox_json_parse(body, reason);
+    if (root == NULL) {
+        return NGX_ERROR;
     }
 
-    /* nothing but a point or an exponent follows a leading zero */
+    rc = ngx_http_quickblox_session_object(root, "token", &token, reason);
 
-    if (p < last && *p == '0') {
-        p++;
+    if (rc == NGX_OK) {
+        rc = ngx_http_quickblox_session_token(&token, answer, reason);
 
-    } else {
-        p = ngx_http_quickblox_scan_digits(p, last);
+        ngx_http_quickblox_json_member(root, "expires_at", &date);
+
+        *expires = ngx_http_quickblox_json_string(&date, &value) == NGX_OK
+                   ? ngx_http_quickblox_parse_iso_date(&value) : NGX_ERROR;
     }
 
-    if (p && p < last && *p == '.') {
-        p = ngx_http_quickblox_scan_digits(p + 1, last);
-    }
+    ngx_http_quickblox_json_free(root);
 
-    if (p && p < last && (*p == 'e' || *p == 'E')) {
-        p++;
-
-        if (p < last && (*p == '+' || *p == '-')) {
-            p++;
-        }
-
-        p = ngx_http_quickblox_scan_digits(p, last);
-    }
-
-    return p;
-}
-
-
-static u_char *
-ngx_http_quickblox_scan_digits(u_char *p, u_char *last)
-{
-    u_char  *start;
-
-    start = p;
-
-    while (p < last && ngx_http_quickblox_digit(*p)) {
-        p++;
-    }
-
-    return (p == start) ? NULL : p;
+    return rc;
 }
 
 
@@ -917,8 +519,7 @@ ngx_http_quickblox_has_error(ngx_str_t *body, ngx_str_t *text)
         }
     }
 
-    ngx_http_quickblox_json_cleanse(root);
-    cJSON_Delete(root);
+    ngx_http_quickblox_json_free(root);
 
     return found;
 }
@@ -949,8 +550,27 @@ ngx_http_quickblox_contains(u_char *data, size_t len, ngx_str_t *text)
 time_t
 ngx_http_quickblox_parse_date(ngx_str_t *value)
 {
-    u_char      *p, *layout;
-    size_t       len, n, i;
+    return ngx_http_quickblox_date(value, "0000-00-00 00:00:00 ", "UTC",
+                                   "+0000");
+}
+
+
+time_t
+ngx_http_quickblox_parse_iso_date(ngx_str_t *value)
+{
+    return ngx_http_quickblox_date(value, "0000-00-00T00:00:00", "Z",
+                                   "+00:00");
+}
+
+
+/* a zero of the layout stands for any digit; one of two zones follows it */
+
+static time_t
+ngx_http_quickblox_date(ngx_str_t *value, const char *layout,
+    const char *zone, const char *other)
+{
+    u_char      *p;
+    size_t       len, n, i, rest;
     uint64_t     time;
     ngx_uint_t   hour, min, sec;
 
@@ -966,11 +586,17 @@ ngx_http_quickblox_parse_date(ngx_str_t *value)
         len--;
     }
 
-    layout = ngx_http_quickblox_date_layout;
-    n = sizeof(ngx_http_quickblox_date_layout) - 1;
+    n = ngx_strlen(layout);
 
-    if (!(len == n + 3 && ngx_strncmp(p + n, "UTC", 3) == 0)
-        && !(len == n + 5 && ngx_strncmp(p + n, "+0000", 5) == 0))
+    if (len < n) {
+        return NGX_ERROR;
+    }
+
+    rest = len - n;
+
+    if (!(rest == ngx_strlen(zone) && ngx_strncmp(p + n, zone, rest) == 0)
+        && !(rest == ngx_strlen(other)
+             && ngx_strncmp(p + n, other, rest) == 0))
     {
         return NGX_ERROR;
     }
@@ -1138,37 +764,6 @@ ngx_http_quickblox_token(ngx_str_t *token)
     }
 
     return 1;
-}
-
-
-ngx_int_t
-ngx_http_quickblox_parse_id(ngx_str_t *value, uint64_t *id)
-{
-    size_t    i;
-    uint64_t  n;
-
-    if (value->len == 0 || value->len > NGX_HTTP_QUICKBLOX_ID_DIGITS) {
-        return NGX_ERROR;
-    }
-
-    n = 0;
-
-    for (i = 0; i < value->len; i++) {
-
-        if (!ngx_http_quickblox_digit(value->data[i])) {
-            return NGX_ERROR;
-        }
-
-        n = n * 10 + (value->data[i] - '0');
-    }
-
-    if (n > NGX_HTTP_QUICKBLOX_ID_MAX) {
-        return NGX_ERROR;
-    }
-
-    *id = n;
-
-    return NGX_OK;
 }
 
 

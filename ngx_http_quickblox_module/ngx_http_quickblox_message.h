@@ -23,10 +23,6 @@
 #define NGX_HTTP_QUICKBLOX_TOKEN_MIN     8
 #define NGX_HTTP_QUICKBLOX_TOKEN_MAX     1024
 
-/* bounds of an answer, checked before it is parsed */
-#define NGX_HTTP_QUICKBLOX_ANSWER_MAX    65536
-#define NGX_HTTP_QUICKBLOX_ANSWER_DEPTH  16
-
 /* values of the "signature" directive */
 #define NGX_HTTP_QUICKBLOX_SHA1          1
 #define NGX_HTTP_QUICKBLOX_SHA256        2
@@ -86,6 +82,16 @@ ngx_int_t ngx_http_quickblox_create_body(ngx_http_quickblox_create_t *p,
 
 
 /*
+ * The form body of POST /login.json: the login or email, and the password, of
+ * a user; nothing else is looked at.  _size() is what _body() needs at most.
+ */
+
+size_t ngx_http_quickblox_login_size(ngx_http_quickblox_create_t *p);
+void ngx_http_quickblox_login_body(ngx_http_quickblox_create_t *p,
+    ngx_str_t *body);
+
+
+/*
  * Reads a session object, {"session":{...}}, of an answer to POST or GET
  * /session.json.  The body is not modified and may hold any bytes.
  *
@@ -93,9 +99,7 @@ ngx_int_t ngx_http_quickblox_create_body(ngx_http_quickblox_create_t *p,
  *
  * NGX_OK; NGX_DECLINED when the body is an object with "errors" and without
  * "session" (a refusal, whatever its status); NGX_ERROR when it is anything
- * else: over ANSWER_MAX bytes, over ANSWER_DEPTH levels, no complete JSON
- * object and nothing after it but white space, a byte order mark, NUL; a key
- * that matters ("session", "token", "application_id", "user_id") twice or
+ * else: no JSON object to ngx_http_quickblox_json_parse(); a key that matters ("session", "token", "application_id", "user_id") twice or
  * missing; a token of another shape than ngx_http_quickblox_token(); an id
  * that is neither an integer within 0 .. 2^53 (92.0 is one) nor a string of
  * decimal digits.  With NGX_ERROR *reason is a constant text for the log.
@@ -103,6 +107,28 @@ ngx_int_t ngx_http_quickblox_create_body(ngx_http_quickblox_create_t *p,
 
 ngx_int_t ngx_http_quickblox_parse_session(ngx_str_t *body,
     ngx_http_quickblox_answer_t *answer, const char **reason);
+
+
+/*
+ * Reads the answer to POST /login.json, {"user":{"id":5,...}}, as
+ * ngx_http_quickblox_parse_session() does its own: NGX_OK with *user_id set
+ * and not 0, NGX_DECLINED for a refusal, NGX_ERROR with *reason.
+ */
+
+ngx_int_t ngx_http_quickblox_parse_user(ngx_str_t *body, uint64_t *user_id,
+    const char **reason);
+
+
+/*
+ * Reads the answer to POST /users/{id}/tokens, {"token":"...",
+ * "expires_at":"2023-09-01T14:55:56Z"}, likewise.  Of the answer only the
+ * token is set; *expires is Unix seconds, or NGX_ERROR where there is no date
+ * that can be read.
+ */
+
+ngx_int_t ngx_http_quickblox_parse_token(ngx_str_t *body,
+    ngx_http_quickblox_answer_t *answer, time_t *expires,
+    const char **reason);
 
 
 /*
@@ -138,6 +164,14 @@ time_t ngx_http_quickblox_parse_date(ngx_str_t *value);
 
 
 /*
+ * Parses the dates of JSON objects, "2023-09-01T14:55:56Z" and
+ * "2023-09-01T14:55:56+00:00", likewise.
+ */
+
+time_t ngx_http_quickblox_parse_iso_date(ngx_str_t *value);
+
+
+/*
  * Takes the token out of a client's value: a leading "Bearer" (any case) and
  * the blanks after it are dropped, trailing blanks too; the token points
  * into the value.
@@ -156,14 +190,6 @@ ngx_int_t ngx_http_quickblox_client_token(ngx_str_t *value, ngx_str_t *token);
  */
 
 ngx_uint_t ngx_http_quickblox_token(ngx_str_t *token);
-
-
-/*
- * Parses a decimal id: 1 to 16 digits, value within 0 .. 2^53.
- * NGX_OK with *id set, or NGX_ERROR.
- */
-
-ngx_int_t ngx_http_quickblox_parse_id(ngx_str_t *value, uint64_t *id);
 
 
 /*

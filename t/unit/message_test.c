@@ -16,6 +16,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "../../ngx_http_quickblox_module/ngx_http_quickblox_json.h"
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_message.h"
 
 
