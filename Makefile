@@ -14,10 +14,16 @@ CFLAGS      = -g -O2
 
 MODULE      = $(BUILD)/ngx_http_quickblox_module.so
 SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
-message_PARTS = message.c json.c
-table_PARTS = table.c
+UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
+              message_test table_test)
 
-UNITS       = $(BUILD)/unit/message_test $(BUILD)/unit/table_test
+# what each of them links
+
+cookie_PARTS  = cookie.c message.c json.c
+login_PARTS   = login.c json.c
+message_PARTS = message.c json.c
+table_PARTS   = table.c
+
 INCLUDES    = $(addprefix -I $(NGINX_SRC)/src/, core event event/modules \
               os/unix http http/modules) -I $(BUILD)/nginx/objs \
               -I ngx_http_quickblox_module

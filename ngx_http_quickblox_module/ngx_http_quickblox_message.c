@@ -361,10 +361,14 @@ ngx_http_quickblox_session(cJSON *root, ngx_str_t *body,
         return NGX_ERROR;
     }
 
-    answer->application_id = application_id;
-    answer->user_id = user_id;
+    rc = ngx_http_quickblox_session_token(&token, answer, reason);
 
-    return ngx_http_quickblox_session_token(&token, answer, reason);
+    if (rc == NGX_OK) {
+        answer->application_id = application_id;
+        answer->user_id = user_id;
+    }
+
+    return rc;
 }
 
 

@@ -99,10 +99,11 @@ void ngx_http_quickblox_login_body(ngx_http_quickblox_create_t *p,
  *
  * NGX_OK; NGX_DECLINED when the body is an object with "errors" and without
  * "session" (a refusal, whatever its status); NGX_ERROR when it is anything
- * else: no JSON object to ngx_http_quickblox_json_parse(); a key that matters ("session", "token", "application_id", "user_id") twice or
- * missing; a token of another shape than ngx_http_quickblox_token(); an id
- * that is neither an integer within 0 .. 2^53 (92.0 is one) nor a string of
- * decimal digits.  With NGX_ERROR *reason is a constant text for the log.
+ * else: no JSON object to ngx_http_quickblox_json_parse(); a key that matters
+ * ("session", "token", "application_id", "user_id") twice or missing; a token
+ * of another shape than ngx_http_quickblox_token(); an id that is none to
+ * ngx_http_quickblox_json_id().  With NGX_ERROR *reason is a constant text
+ * for the log.
  */
 
 ngx_int_t ngx_http_quickblox_parse_session(ngx_str_t *body,

@@ -1,0 +1,449 @@
+
+/*
+ * Cookies that hold a session.  No nginx function is called, so that unit
+ * tests and fuzzers link this file alone.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
+#include "ngx_http_quickblox_cookie.h"
+
+
+#define NGX_HTTP_QUICKBLOX_VERSION   1
+
+#define NGX_HTTP_QUICKBLOX_NONCE     12
+#define NGX_HTTP_QUICKBLOX_TAG       16
+#define NGX_HTTP_QUICKBLOX_IDS       24
+
+/* what is before and behind the encrypted part, and the longest of all */
+#define NGX_HTTP_QUICKBLOX_HEAD      (1 + NGX_HTTP_QUICKBLOX_NONCE)
+#define NGX_HTTP_QUICKBLOX_SEAL_MAX                                          \
+    (NGX_HTTP_QUICKBLOX_HEAD + NGX_HTTP_QUICKBLOX_IDS                        \
+     + NGX_HTTP_QUICKBLOX_TOKEN_MAX + NGX_HTTP_QUICKBLOX_TAG)
+#define NGX_HTTP_QUICKBLOX_SEAL_MIN                                          \
+    (NGX_HTTP_QUICKBLOX_HEAD + NGX_HTTP_QUICKBLOX_IDS                        \
+     + NGX_HTTP_QUICKBLOX_TOKEN_MIN + NGX_HTTP_QUICKBLOX_TAG)
+
+
+static ngx_int_t ngx_http_quickblox_cookie_start(
+    ngx_http_quickblox_cookie_t *cookie, u_char *key, u_char *seal,
+    ngx_uint_t encrypt);
+static ngx_int_t ngx_http_quickblox_cookie_encrypt(
+    ngx_http_quickblox_cookie_t *cookie, u_char *plain, int len,
+    u_char *seal);
+static ngx_int_t ngx_http_quickblox_cookie_decrypt(
+    ngx_http_quickblox_cookie_t *cookie, u_char *key, u_char *seal, int len,
+    u_char *plain);
+static ngx_int_t ngx_http_quickblox_cookie_read(
+    ngx_http_quickblox_cookie_t *cookie, u_char *plain, size_t len,
+    ngx_http_quickblox_sealed_t *sealed);
+static size_t ngx_http_quickblox_cookie_encode(u_char *seal, size_t len,
+    u_char *text);
+static size_t ngx_http_quickblox_cookie_decode(ngx_str_t *value, u_char *seal);
+static u_char *ngx_http_quickblox_cookie_put(u_char *p, uint64_t n);
+static uint64_t ngx_http_quickblox_cookie_get(u_char *p);
+static size_t ngx_http_quickblox_cookie_pair(ngx_str_t *header, size_t pos,
+    ngx_str_t *name, ngx_str_t *value);
+
+
+ngx_int_t
+ngx_http_quickblox_cookie_seal(ngx_http_quickblox_cookie_t *cookie,
+    ngx_http_quickblox_sealed_t *sealed, ngx_str_t *value)
+{
+    u_char     *p;
+    u_char      plain[NGX_HTTP_QUICKBLOX_IDS + NGX_HTTP_QUICKBLOX_TOKEN_MAX];
+    u_char      seal[NGX_HTTP_QUICKBLOX_SEAL_MAX];
+    size_t      len;
+    ngx_int_t   rc;
+
+    seal[0] = NGX_HTTP_QUICKBLOX_VERSION;
+
+    if (RAND_bytes(seal + 1, NGX_HTTP_QUICKBLOX_NONCE) != 1) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_http_quickblox_cookie_put(plain, cookie->application_id);
+    p = ngx_http_quickblox_cookie_put(p, sealed->user_id);
+    p = ngx_http_quickblox_cookie_put(p, sealed->created);
+    p = ngx_cpymem(p, sealed->token, sealed->token_len);
+
+    len = p - plain;
+
+    rc = ngx_http_quickblox_cookie_encrypt(cookie, plain, (int) len, seal);
+
+    OPENSSL_cleanse(plain, len);
+
+    if (rc == NGX_OK) {
+        value->len = ngx_http_quickblox_cookie_encode(seal,
+                       NGX_HTTP_QUICKBLOX_HEAD + len + NGX_HTTP_QUICKBLOX_TAG,
+                       value->data);
+    }
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_quickblox_cookie_open(ngx_http_quickblox_cookie_t *cookie,
+    ngx_str_t *value, ngx_http_quickblox_sealed_t *sealed)
+{
+    u_char     *key;
+    u_char      plain[NGX_HTTP_QUICKBLOX_IDS + NGX_HTTP_QUICKBLOX_TOKEN_MAX];
+    u_char      seal[NGX_HTTP_QUICKBLOX_COOKIE_MAX];
+    size_t      len;
+    ngx_int_t   rc;
+    ngx_uint_t  i;
+
+    len = ngx_http_quickblox_cookie_decode(value, seal);
+
+    if (len < NGX_HTTP_QUICKBLOX_SEAL_MIN || len > NGX_HTTP_QUICKBLOX_SEAL_MAX
+        || seal[0] != NGX_HTTP_QUICKBLOX_VERSION)
+    {
+        return NGX_DECLINED;
+    }
+
+    len -= NGX_HTTP_QUICKBLOX_HEAD + NGX_HTTP_QUICKBLOX_TAG;
+    rc = NGX_DECLINED;
+
+    key = cookie->keys;
+
+    for (i = 0; i < cookie->nkeys && rc == NGX_DECLINED; i++) {
+        rc = ngx_http_quickblox_cookie_decrypt(cookie, key, seal, (int) len,
+                                               plain);
+        key += NGX_HTTP_QUICKBLOX_COOKIE_KEY;
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_quickblox_cookie_read(cookie, plain, len, sealed);
+    }
+
+    OPENSSL_cleanse(plain, sizeof(plain));
+
+    return rc;
+}
+
+
+/* the key, the nonce and what is authenticated only */
+
+static ngx_int_t
+ngx_http_quickblox_cookie_start(ngx_http_quickblox_cookie_t *cookie,
+    u_char *key, u_char *seal, ngx_uint_t encrypt)
+{
+    int                len;
+    u_char            *p, head[1 + 8 + 8];
+    const EVP_CIPHER  *cipher;
+
+    /* a cipher that is set again would be allocated again */
+
+    cipher = EVP_CIPHER_CTX_get0_cipher(cookie->ctx) ? NULL : cookie->cipher;
+
+    if (EVP_CipherInit_ex(cookie->ctx, cipher, NULL, key, seal + 1,
+                          (int) encrypt)
+        != 1)
+    {
+        return NGX_ERROR;
+    }
+
+    /* the name comes last: no two lists of these have one input */
+
+    head[0] = seal[0];
+    p = ngx_http_quickblox_cookie_put(head + 1, cookie->application_id);
+    (void) ngx_http_quickblox_cookie_put(p, cookie->name.len);
+
+    if (EVP_CipherUpdate(cookie->ctx, NULL, &len, head, sizeof(head)) != 1
+        || EVP_CipherUpdate(cookie->ctx, NULL, &len, cookie->name.data,
+                            (int) cookie->name.len)
+           != 1)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_cookie_encrypt(ngx_http_quickblox_cookie_t *cookie,
+    u_char *plain, int len, u_char *seal)
+{
+    int      n, rest;
+    u_char  *p;
+
+    p = seal + NGX_HTTP_QUICKBLOX_HEAD;
+
+    if (ngx_http_quickblox_cookie_start(cookie, cookie->keys, seal, 1)
+        != NGX_OK
+        || EVP_CipherUpdate(cookie->ctx, p, &n, plain, len) != 1
+        || EVP_CipherFinal_ex(cookie->ctx, p + n, &rest) != 1
+        || n + rest != len
+        || EVP_CIPHER_CTX_ctrl(cookie->ctx, EVP_CTRL_AEAD_GET_TAG,
+                               NGX_HTTP_QUICKBLOX_TAG, p + len)
+           != 1)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* nothing of what is decrypted is looked at before the tag is right */
+
+static ngx_int_t
+ngx_http_quickblox_cookie_decrypt(ngx_http_quickblox_cookie_t *cookie,
+    u_char *key, u_char *seal, int len, u_char *plain)
+{
+    int      n, rest;
+    u_char  *p;
+
+    p = seal + NGX_HTTP_QUICKBLOX_HEAD;
+
+    if (ngx_http_quickblox_cookie_start(cookie, key, seal, 0) != NGX_OK
+        || EVP_CipherUpdate(cookie->ctx, plain, &n, p, len) != 1
+        || EVP_CIPHER_CTX_ctrl(cookie->ctx, EVP_CTRL_AEAD_SET_TAG,
+                               NGX_HTTP_QUICKBLOX_TAG, p + len)
+           != 1)
+    {
+        return NGX_ERROR;
+    }
+
+    if (EVP_CipherFinal_ex(cookie->ctx, plain + n, &rest) != 1) {
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_cookie_read(ngx_http_quickblox_cookie_t *cookie,
+    u_char *plain, size_t len, ngx_http_quickblox_sealed_t *sealed)
+{
+    ngx_str_t  token;
+
+    token.data = plain + NGX_HTTP_QUICKBLOX_IDS;
+    token.len = len - NGX_HTTP_QUICKBLOX_IDS;
+
+    if (ngx_http_quickblox_cookie_get(plain) != cookie->application_id
+        || !ngx_http_quickblox_token(&token))
+    {
+        return NGX_DECLINED;
+    }
+
+    sealed->user_id = ngx_http_quickblox_cookie_get(plain + 8);
+    sealed->created = ngx_http_quickblox_cookie_get(plain + 16);
+    sealed->token_len = token.len;
+    ngx_memcpy(sealed->token, token.data, token.len);
+
+    return NGX_OK;
+}
+
+
+static size_t
+ngx_http_quickblox_cookie_encode(u_char *seal, size_t len, u_char *text)
+{
+    u_char  *p;
+    size_t   n;
+
+    n = EVP_EncodeBlock(text, seal, (int) len);
+
+    while (n && text[n - 1] == '=') {
+        n--;
+    }
+
+    for (p = text; p < text + n; p++) {
+        *p = (*p == '+') ? '-' : (*p == '/') ? '_' : *p;
+    }
+
+    return n;
+}
+
+
+/*
+ * Returns the number of bytes or 0.  EVP_DecodeBlock() takes more than
+ * base64, and bits that nothing is made of: what would not be encoded so is
+ * no seal.
+ */
+
+static size_t
+ngx_http_quickblox_cookie_decode(ngx_str_t *value, u_char *seal)
+{
+    u_char  c, text[NGX_HTTP_QUICKBLOX_COOKIE_MAX + 3];
+    u_char  again[NGX_HTTP_QUICKBLOX_COOKIE_MAX + 3];
+    size_t  i, n, pad;
+
+    if (value->len == 0 || value->len >= NGX_HTTP_QUICKBLOX_COOKIE_MAX) {
+        return 0;
+    }
+
+    for (i = 0; i < value->len; i++) {
+        c = value->data[i];
+
+        if (c == '+' || c == '/' || c == '=') {
+            return 0;
+        }
+
+        text[i] = (c == '-') ? '+' : (c == '_') ? '/' : c;
+    }
+
+    for (pad = 0; (value->len + pad) % 4; pad++) {
+        text[value->len + pad] = '=';
+    }
+
+    if (pad > 2
+        || EVP_DecodeBlock(seal, text, (int) (value->len + pad)) < 0)
+    {
+        return 0;
+    }
+
+    n = (value->len + pad) / 4 * 3 - pad;
+
+    if (ngx_http_quickblox_cookie_encode(seal, n, again) != value->len
+        || ngx_memcmp(again, value->data, value->len) != 0)
+    {
+        return 0;
+    }
+
+    return n;
+}
+
+
+static u_char *
+ngx_http_quickblox_cookie_put(u_char *p, uint64_t n)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < 8; i++) {
+        *p++ = (u_char) (n >> (8 * i));
+    }
+
+    return p;
+}
+
+
+static uint64_t
+ngx_http_quickblox_cookie_get(u_char *p)
+{
+    uint64_t    n;
+    ngx_uint_t  i;
+
+    n = 0;
+
+    for (i = 0; i < 8; i++) {
+        n |= (uint64_t) p[i] << (8 * i);
+    }
+
+    return n;
+}
+
+
+ngx_int_t
+ngx_http_quickblox_cookie_find(ngx_str_t *header, ngx_str_t *name, size_t *pos,
+    ngx_str_t *value)
+{
+    ngx_str_t  found;
+
+    while (*pos < header->len) {
+
+        *pos = ngx_http_quickblox_cookie_pair(header, *pos, &found, value);
+
+        if (found.len == name->len
+            && ngx_memcmp(found.data, name->data, name->len) == 0)
+        {
+            return NGX_OK;
+        }
+    }
+
+    return NGX_DECLINED;
+}
+
+
+size_t
+ngx_http_quickblox_cookie_remove(ngx_str_t *header, ngx_str_t *name,
+    u_char *dst)
+{
+    u_char     *p;
+    size_t      pos, next, from, end;
+    ngx_str_t   found, value;
+
+    p = dst;
+
+    for (pos = 0; pos < header->len; pos = next) {
+
+        next = ngx_http_quickblox_cookie_pair(header, pos, &found, &value);
+
+        if (found.len == name->len
+            && ngx_memcmp(found.data, name->data, name->len) == 0)
+        {
+            continue;
+        }
+
+        from = pos;
+        end = (header->data[next - 1] == ';') ? next - 1 : next;
+
+        if (p == dst) {
+            from = found.data - header->data;
+
+        } else {
+            *p++ = ';';
+        }
+
+        p = ngx_cpymem(p, header->data + from, end - from);
+    }
+
+    return p - dst;
+}
+
+
+/*
+ * The pair that begins at pos; returns where the next one does.  Of one
+ * without "=" all is its name.
+ */
+
+static size_t
+ngx_http_quickblox_cookie_pair(ngx_str_t *header, size_t pos, ngx_str_t *name,
+    ngx_str_t *value)
+{
+    u_char  *p, *last, *end, *equal;
+
+#define ngx_http_quickblox_blank(c)  ((c) == ' ' || (c) == '\t')
+
+    p = header->data + pos;
+    last = header->data + header->len;
+
+    for (end = p; end < last && *end != ';'; end++) { /* void */ }
+
+    pos = end - header->data + (end < last);
+
+    while (p < end && ngx_http_quickblox_blank(*p)) {
+        p++;
+    }
+
+    while (p < end && ngx_http_quickblox_blank(end[-1])) {
+        end--;
+    }
+
+    for (equal = p; equal < end && *equal != '='; equal++) { /* void */ }
+
+    name->data = p;
+    name->len = equal - p;
+
+    while (name->len && ngx_http_quickblox_blank(p[name->len - 1])) {
+        name->len--;
+    }
+
+    value->data = equal < end ? equal + 1 : end;
+
+    while (value->data < end && ngx_http_quickblox_blank(*value->data)) {
+        value->data++;
+    }
+
+    value->len = end - value->data;
+
+    return pos;
+}
