@@ -1,22 +1,15 @@
 
 #include "ngx_http_quickblox_access.h"
+#include "ngx_http_quickblox_credential.h"
 #include "ngx_http_quickblox_header.h"
 #include "ngx_http_quickblox_json.h"
-#include "ngx_http_quickblox_refusal.h"
+#include "ngx_http_quickblox_origin.h"
 #include "ngx_http_quickblox_replay.h"
 #include "ngx_http_quickblox_session.h"
 
 
 static void ngx_http_quickblox_access_resume(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_quickblox_access_preflight(ngx_http_request_t *r);
-static ngx_int_t ngx_http_quickblox_access_credential(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx);
-static ngx_int_t ngx_http_quickblox_access_client(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx);
-static ngx_int_t ngx_http_quickblox_access_token(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx);
-static ngx_int_t ngx_http_quickblox_access_header(ngx_http_request_t *r,
-    ngx_str_t *header, ngx_str_t *token);
 static ngx_int_t ngx_http_quickblox_access_api_key(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_access_decide(ngx_http_request_t *r,
@@ -29,7 +22,6 @@ static void ngx_http_quickblox_access_flush(ngx_http_request_t *r,
     ngx_uint_t index);
 
 
-static ngx_str_t  ngx_http_quickblox_qb_token = ngx_string("QB-Token");
 static ngx_str_t  ngx_http_quickblox_preflight =
     ngx_string("Access-Control-Request-Method");
 static ngx_str_t  ngx_http_quickblox_origin = ngx_string("Origin");
@@ -40,11 +32,12 @@ ngx_http_quickblox_access_handler(ngx_http_request_t *r)
 {
     ngx_int_t                       rc;
     ngx_http_quickblox_ctx_t       *ctx;
+    ngx_http_quickblox_refusal_e    refusal;
     ngx_http_quickblox_loc_conf_t  *qlcf;
 
     qlcf = ngx_http_get_module_loc_conf(r, ngx_http_quickblox_module);
 
-    if (qlcf->application == NULL) {
+    if (qlcf->application == NULL || qlcf->endpoint) {
         return NGX_DECLINED;
     }
 
@@ -62,29 +55,23 @@ ngx_http_quickblox_access_handler(ngx_http_request_t *r)
         return ngx_http_quickblox_access_decide(r, ctx);
     }
 
-    ngx_memzero(&ctx->credential, sizeof(ngx_http_quickblox_credential_t));
-    ngx_memzero(&ctx->session, sizeof(ngx_http_quickblox_session_t));
+    ngx_http_quickblox_credential_reset(ctx, qlcf);
 
-    ctx->conf = qlcf;
-    ctx->status = NGX_HTTP_QUICKBLOX_STATUS_NONE;
-    ctx->error = NULL;
     ctx->resume = ngx_http_quickblox_access_resume;
-    ctx->granted = 0;
-    ctx->left = 0;
-    ctx->resumed = 0;
-    ctx->revalidated = 0;
-
-    ctx->credential.source = NGX_HTTP_QUICKBLOX_SOURCE_NONE;
 
     if (qlcf->preflight && ngx_http_quickblox_access_preflight(r)) {
         ctx->status = NGX_HTTP_QUICKBLOX_STATUS_OFF;
         return NGX_OK;
     }
 
-    rc = ngx_http_quickblox_access_credential(r, ctx);
+    rc = ngx_http_quickblox_credential_get(r, ctx, &refusal);
+
+    if (rc == NGX_ABORT) {
+        return ngx_http_quickblox_refuse(r, ctx, refusal);
+    }
 
     if (rc != NGX_OK) {
-        return rc;
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     switch (ctx->credential.source) {
@@ -95,9 +82,20 @@ ngx_http_quickblox_access_handler(ngx_http_request_t *r)
 
     case NGX_HTTP_QUICKBLOX_SOURCE_API_KEY:
         return ngx_http_quickblox_access_api_key(r, ctx);
+
+    case NGX_HTTP_QUICKBLOX_SOURCE_COOKIE:
+
+        /* a browser sends it with what any page asks for */
+
+        if (!ngx_http_quickblox_origin_safe(r)
+            && !ngx_http_quickblox_origin_allowed(r, qlcf))
+        {
+            return ngx_http_quickblox_refuse(r, ctx,
+                                          NGX_HTTP_QUICKBLOX_REFUSE_FORBIDDEN);
+        }
     }
 
-    rc = ngx_http_quickblox_session_get(r, ctx, 0);
+    rc = ngx_http_quickblox_session_get(r, ctx, NGX_HTTP_QUICKBLOX_GET);
 
     if (rc == NGX_AGAIN) {
         return NGX_AGAIN;
@@ -156,189 +154,6 @@ ngx_http_quickblox_access_preflight(ngx_http_request_t *r)
 }
 
 
-/*
- * The first source that the request or the configuration has credentials for
- * decides.  NGX_OK, or what the access handler returns.
- */
-
-static ngx_int_t
-ngx_http_quickblox_access_credential(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx)
-{
-    ngx_int_t                          rc;
-    ngx_uint_t                         i, *source;
-    ngx_http_quickblox_credential_t   *credential;
-    ngx_http_quickblox_application_t  *app;
-
-    app = ctx->conf->application;
-    credential = &ctx->credential;
-    source = ctx->conf->sources->elts;
-
-    for (i = 0; i < ctx->conf->sources->nelts; i++) {
-
-        credential->source = source[i];
-
-        switch (source[i]) {
-
-        case NGX_HTTP_QUICKBLOX_SOURCE_CLIENT:
-
-            rc = ngx_http_quickblox_access_client(r, ctx);
-
-            if (rc == NGX_DECLINED) {
-                continue;
-            }
-
-            return rc;
-
-        case NGX_HTTP_QUICKBLOX_SOURCE_USER:
-            ngx_memcpy(credential->key, app->held[0], sizeof(app->held[0]));
-            return NGX_OK;
-
-        case NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION:
-            ngx_memcpy(credential->key, app->held[1], sizeof(app->held[1]));
-            return NGX_OK;
-
-        default: /* API_KEY, NONE */
-            return NGX_OK;
-        }
-    }
-
-    return ngx_http_quickblox_refuse(r, ctx,
-                                     NGX_HTTP_QUICKBLOX_REFUSE_NO_TOKEN);
-}
-
-
-/* NGX_DECLINED when the client sent no token at all */
-
-static ngx_int_t
-ngx_http_quickblox_access_client(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx)
-{
-    ngx_int_t                        rc;
-    ngx_str_t                        parts[2];
-    ngx_http_quickblox_main_conf_t  *qmcf;
-
-    rc = ngx_http_quickblox_access_token(r, ctx);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    if (!ngx_http_quickblox_token(&ctx->credential.token)) {
-        return ngx_http_quickblox_refuse(r, ctx,
-                                         NGX_HTTP_QUICKBLOX_REFUSE_EXPIRED);
-    }
-
-    qmcf = ngx_http_get_module_main_conf(r, ngx_http_quickblox_module);
-
-    parts[0].len = NGX_HTTP_QUICKBLOX_DIGEST_LEN;
-    parts[0].data = ctx->conf->application->client;
-    parts[1] = ctx->credential.token;
-
-    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, 2,
-                                  ctx->credential.key)
-        != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_quickblox_access_token(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx)
-{
-    ngx_int_t                    rc;
-    ngx_str_t                    value, *token, ignored;
-    ngx_uint_t                   i;
-    ngx_http_quickblox_token_t  *places;
-
-    token = &ctx->credential.token;
-    places = ctx->conf->tokens->elts;
-
-    rc = NGX_DECLINED;
-
-    for (i = 0; i < ctx->conf->tokens->nelts && rc == NGX_DECLINED; i++) {
-
-        if (places[i].header.len) {
-            rc = ngx_http_quickblox_access_header(r, &places[i].header, token);
-            continue;
-        }
-
-        if (ngx_http_complex_value(r, &places[i].value, &value) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        rc = ngx_http_quickblox_client_token(&value, token);
-    }
-
-    if (rc == NGX_DECLINED) {
-        ngx_str_null(token);
-        return NGX_DECLINED;
-    }
-
-    if (rc == NGX_ABORT
-        || ngx_http_quickblox_access_header(r, &ngx_http_quickblox_qb_token,
-                                            &ignored)
-           == NGX_ABORT)
-    {
-        return ngx_http_quickblox_refuse(r, ctx,
-                                         NGX_HTTP_QUICKBLOX_REFUSE_AMBIGUOUS);
-    }
-
-    return NGX_OK;
-}
-
-
-/*
- * The token in the headers of a name, in any spelling.  $http_name has the
- * first of several or all of them joined, as nginx's version has it, so the
- * list is looked through.  NGX_OK; NGX_DECLINED where there is none; NGX_ABORT
- * where there are two different ones.
- */
-
-static ngx_int_t
-ngx_http_quickblox_access_header(ngx_http_request_t *r, ngx_str_t *header,
-    ngx_str_t *token)
-{
-    ngx_int_t         rc;
-    ngx_str_t         value;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    rc = NGX_DECLINED;
-
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        h = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-
-            if (!ngx_http_quickblox_header_is(&h[i].key, header)
-                || ngx_http_quickblox_client_token(&h[i].value, &value)
-                   != NGX_OK)
-            {
-                continue;
-            }
-
-            if (rc == NGX_DECLINED) {
-                *token = value;
-                rc = NGX_OK;
-
-            } else if (value.len != token->len
-                       || ngx_memcmp(value.data, token->data, token->len) != 0)
-            {
-                return NGX_ABORT;
-            }
-        }
-    }
-
-    return rc;
-}
-
-
 static ngx_int_t
 ngx_http_quickblox_access_api_key(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
@@ -391,22 +206,9 @@ ngx_http_quickblox_access_decide(ngx_http_request_t *r,
 
     for ( ;; ) {
 
-        switch (ctx->result) {
-
-        case NGX_HTTP_QUICKBLOX_RESULT_OK:
-            break;
-
-        case NGX_HTTP_QUICKBLOX_RESULT_FOREIGN:
+        if (ctx->result != NGX_HTTP_QUICKBLOX_RESULT_OK) {
             return ngx_http_quickblox_refuse(r, ctx,
-                                          NGX_HTTP_QUICKBLOX_REFUSE_FOREIGN);
-
-        case NGX_HTTP_QUICKBLOX_RESULT_FAILED:
-            return ngx_http_quickblox_refuse(r, ctx,
-                                       NGX_HTTP_QUICKBLOX_REFUSE_UNAVAILABLE);
-
-        default: /* REJECTED, UNKNOWN */
-            return ngx_http_quickblox_refuse(r, ctx,
-                                          NGX_HTTP_QUICKBLOX_REFUSE_EXPIRED);
+                                             ngx_http_quickblox_refusal(ctx));
         }
 
         /* known to the variables that "quickblox_require" evaluates */
@@ -430,18 +232,21 @@ ngx_http_quickblox_access_decide(ngx_http_request_t *r,
          */
 
         if (ctx->revalidated
-            || ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
+            || !ngx_http_quickblox_is_brought(ctx->credential.source)
             || ctx->status == NGX_HTTP_QUICKBLOX_STATUS_MISS)
         {
             return ngx_http_quickblox_refuse(r, ctx,
                                   rc == NGX_DECLINED
                                   ? NGX_HTTP_QUICKBLOX_REFUSE_NEED_USER
+                                  : rc == NGX_BUSY
+                                  ? NGX_HTTP_QUICKBLOX_REFUSE_EXPIRED
                                   : NGX_HTTP_QUICKBLOX_REFUSE_FORBIDDEN);
         }
 
         ctx->revalidated = 1;
 
-        rc = ngx_http_quickblox_session_get(r, ctx, 1);
+        rc = ngx_http_quickblox_session_get(r, ctx,
+                                            NGX_HTTP_QUICKBLOX_GET_AGAIN);
 
         if (rc == NGX_AGAIN) {
             return NGX_AGAIN;
@@ -454,7 +259,10 @@ ngx_http_quickblox_access_decide(ngx_http_request_t *r,
 }
 
 
-/* NGX_DECLINED: a user is needed; NGX_ABORT: forbidden */
+/*
+ * NGX_DECLINED: a user is needed; NGX_BUSY: another user has the token now;
+ * NGX_ABORT: forbidden
+ */
 
 static ngx_int_t
 ngx_http_quickblox_access_rights(ngx_http_request_t *r,
@@ -463,6 +271,12 @@ ngx_http_quickblox_access_rights(ngx_http_request_t *r,
     ngx_http_quickblox_loc_conf_t  *qlcf;
 
     qlcf = ctx->conf;
+
+    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_COOKIE
+        && ctx->session.user_id != ctx->credential.user_id)
+    {
+        return NGX_BUSY;
+    }
 
     if (ctx->session.user_id == 0) {
 
@@ -567,8 +381,9 @@ ngx_http_quickblox_precontent_handler(ngx_http_request_t *r)
 
     qlcf = ngx_http_get_module_loc_conf(r, ngx_http_quickblox_module);
 
-    if (qlcf->application == NULL
-        && ngx_http_quickblox_limited(qlcf) == NULL)
+    if (qlcf->endpoint
+        || (qlcf->application == NULL
+            && ngx_http_quickblox_limited(qlcf) == NULL))
     {
         return NGX_DECLINED;
     }

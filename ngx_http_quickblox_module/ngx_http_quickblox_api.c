@@ -15,8 +15,6 @@ static ngx_int_t ngx_http_quickblox_api_resolve(
 static void ngx_http_quickblox_api_keep_addrs(
     ngx_http_quickblox_application_t *app, ngx_resolver_ctx_t *ctx);
 static void ngx_http_quickblox_api_run(ngx_http_quickblox_call_t *call);
-static ngx_http_request_t *ngx_http_quickblox_api_request(
-    ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_api_begin(ngx_http_request_t *r);
 static ngx_int_t ngx_http_quickblox_api_upstream(ngx_http_request_t *r,
     ngx_http_quickblox_call_t *call);
@@ -24,9 +22,6 @@ static ngx_int_t ngx_http_quickblox_api_end(ngx_http_request_t *r, void *data,
     ngx_int_t rc);
 static void ngx_http_quickblox_api_timeout(ngx_event_t *ev);
 static void ngx_http_quickblox_api_done(ngx_event_t *ev);
-static void ngx_http_quickblox_api_empty_handler(ngx_event_t *ev);
-static u_char *ngx_http_quickblox_api_log_error(ngx_log_t *log, u_char *buf,
-    size_t len);
 static void ngx_http_quickblox_api_log_writer(ngx_log_t *log,
     ngx_uint_t level, u_char *buf, size_t len);
 static void ngx_http_quickblox_api_reason(ngx_http_quickblox_call_t *call,
@@ -350,10 +345,15 @@ ngx_http_quickblox_api_run(ngx_http_quickblox_call_t *call)
     ngx_http_request_t          *r, *sr;
     ngx_http_post_subrequest_t  *ps;
 
-    r = ngx_http_quickblox_api_request(call);
+    r = ngx_http_quickblox_home_create(&call->home, call->pool,
+                                       &call->conf_ctx);
     if (r == NULL) {
         goto failed;
     }
+
+    call->home.log.next = NULL;
+    call->home.log.writer = ngx_http_quickblox_api_log_writer;
+    call->home.log.wdata = call;
 
     ps = ngx_palloc(r->pool, sizeof(ngx_http_post_subrequest_t));
     if (ps == NULL) {
@@ -378,7 +378,7 @@ ngx_http_quickblox_api_run(ngx_http_quickblox_call_t *call)
     sr->method_name = call->method_name;
     sr->write_event_handler = ngx_http_quickblox_api_begin;
 
-    ngx_http_run_posted_requests(&call->connection);
+    ngx_http_run_posted_requests(&call->home.connection);
 
     return;
 
@@ -387,74 +387,6 @@ failed:
     call->local = 1;
     ngx_http_quickblox_api_reason(call, "out of memory");
     ngx_post_event(&call->done, &ngx_posted_events);
-}
-
-
-/*
- * A request whose connection has no descriptor: nothing is ever read from it
- * or written to it.  It is not logged and not counted by stub_status.
- */
-
-static ngx_http_request_t *
-ngx_http_quickblox_api_request(ngx_http_quickblox_call_t *call)
-{
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
-
-    c = &call->connection;
-
-    c->fd = (ngx_socket_t) -1;
-    c->data = &call->http_connection;
-    c->read = &call->read;
-    c->write = &call->write;
-    c->log = &call->log;
-    c->pool = call->pool;
-    c->number = ngx_atomic_fetch_add(ngx_connection_counter, 1);
-    c->tcp_nodelay = NGX_TCP_NODELAY_DISABLED;
-    c->tcp_nopush = NGX_TCP_NOPUSH_DISABLED;
-
-    call->read.data = c;
-    call->read.log = c->log;
-    call->read.handler = ngx_http_quickblox_api_empty_handler;
-
-    /* as if registered with the kernel and always ready */
-
-    call->write = call->read;
-    call->write.write = 1;
-    call->write.ready = 1;
-    call->write.active = (ngx_event_flags & NGX_USE_CLEAR_EVENT) ? 1 : 0;
-
-    call->http_connection.conf_ctx = &call->conf_ctx;
-
-    call->log_ctx.connection = c;
-    call->log.connection = c->number;
-    call->log.data = &call->log_ctx;
-    call->log.handler = ngx_http_quickblox_api_log_error;
-
-    r = ngx_http_create_request(c);
-    if (r == NULL) {
-        return NULL;
-    }
-
-    call->log.next = NULL;
-    call->log.writer = ngx_http_quickblox_api_log_writer;
-    call->log.wdata = call;
-
-#if (NGX_STAT_STUB)
-    (void) ngx_atomic_fetch_add(ngx_stat_reading, -1);
-    (void) ngx_atomic_fetch_add(ngx_stat_requests, -1);
-    r->stat_reading = 0;
-#endif
-
-    r->logged = 1;
-    r->read_event_handler = ngx_http_block_reading;
-    r->write_event_handler = ngx_http_request_empty_handler;
-
-    c->data = r;
-
-    call->request = r;
-
-    return r;
 }
 
 
@@ -575,36 +507,11 @@ ngx_http_quickblox_api_done(ngx_event_t *ev)
         call->resolver_ctx = NULL;
     }
 
-    if (call->request) {
-
-        /* an upstream under way is finalized by the request's cleanup */
-
-        ngx_http_free_request(call->request, 0);
-        call->request = NULL;
-    }
+    ngx_http_quickblox_home_free(&call->home);
 
     call->handler(call);
 
     ngx_http_quickblox_api_free(call);
-}
-
-
-static void
-ngx_http_quickblox_api_empty_handler(ngx_event_t *ev)
-{
-    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, ev->log, 0,
-                   "quickblox api empty handler");
-}
-
-
-static u_char *
-ngx_http_quickblox_api_log_error(ngx_log_t *log, u_char *buf, size_t len)
-{
-    if (log->action) {
-        return ngx_snprintf(buf, len, " while %s", log->action);
-    }
-
-    return buf;
 }
 
 
@@ -779,9 +686,11 @@ ngx_http_quickblox_api_create_request(ngx_http_request_t *r)
                    "Accept-Encoding: identity" CRLF
                    "Connection: close" CRLF
                    "QB-Token: " CRLF
+                   "Authorization: " CRLF
                    "Content-Type: application/x-www-form-urlencoded" CRLF
                    "Content-Length: " CRLF CRLF) - 1
-          + call->token.len + NGX_SIZE_T_LEN + call->body.len;
+          + call->token.len + app->authorization.len + NGX_SIZE_T_LEN
+          + call->body.len;
 
     b = ngx_create_temp_buf(r->pool, len);
     if (b == NULL) {
@@ -809,10 +718,18 @@ ngx_http_quickblox_api_create_request(ngx_http_request_t *r)
         b->last = ngx_sprintf(b->last, "QB-Token: %V" CRLF, &call->token);
     }
 
+    if (call->api_key) {
+        b->last = ngx_sprintf(b->last, "Authorization: %V" CRLF,
+                              &app->authorization);
+    }
+
     if (call->body.len) {
         b->last = ngx_sprintf(b->last,
                      "Content-Type: application/x-www-form-urlencoded" CRLF
                      "Content-Length: %uz" CRLF, call->body.len);
+
+    } else if (call->method == NGX_HTTP_POST) {
+        b->last = ngx_sprintf(b->last, "Content-Length: 0" CRLF);
     }
 
     *b->last++ = CR;

@@ -3,14 +3,13 @@
 #define _NGX_HTTP_QUICKBLOX_API_H_INCLUDED_
 
 
+#include "ngx_http_quickblox_home.h"
 #include "ngx_http_quickblox_module.h"
 
 
 /*
- * One call of the REST API.  A call has a home of its own, a request of its
- * own on a connection that is none: it needs nothing of the client's request
- * that began it, delays no other request of that client's connection, and
- * goes on for those who wait when the client goes away.
+ * One call of the REST API, in a home of its own: it goes on for those who
+ * wait when the client that began it goes away.
  */
 
 typedef struct ngx_http_quickblox_call_s  ngx_http_quickblox_call_t;
@@ -26,6 +25,7 @@ struct ngx_http_quickblox_call_s {
     ngx_str_t                          method_name;
     ngx_str_t                          path;      /* "/session.json" */
     ngx_str_t                          token;     /* QB-Token, may be empty */
+    ngx_uint_t                         api_key;   /* 1: with the API key */
     ngx_str_t                          body;      /* a form, may be empty */
     ngx_msec_t                         timeout;   /* of the whole call */
     ngx_http_quickblox_call_pt         handler;
@@ -51,15 +51,9 @@ struct ngx_http_quickblox_call_s {
     ngx_http_quickblox_application_t  *application;
     ngx_msec_t                         started;
 
-    ngx_log_t                          log;
     ngx_log_t                         *error_log;
-    ngx_http_log_ctx_t                 log_ctx;
     ngx_http_conf_ctx_t                conf_ctx;
-    ngx_http_connection_t              http_connection;
-    ngx_connection_t                   connection;
-    ngx_event_t                        read;
-    ngx_event_t                        write;
-    ngx_http_request_t                *request;
+    ngx_http_quickblox_home_t          home;
     ngx_resolver_ctx_t                *resolver_ctx;
     ngx_event_get_peer_pt              get_peer;
 

@@ -31,8 +31,6 @@ static char *ngx_http_quickblox_application_id(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_quickblox_application_secret(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
-static ngx_int_t ngx_http_quickblox_application_read(ngx_conf_t *cf,
-    ngx_command_t *cmd, ngx_str_t *name, ngx_str_t *value);
 static ngx_int_t ngx_http_quickblox_application_getenv(ngx_conf_t *cf,
     ngx_command_t *cmd, ngx_str_t *name, ngx_str_t *value);
 static char *ngx_http_quickblox_application_zone(ngx_conf_t *cf,
@@ -161,12 +159,40 @@ static ngx_http_quickblox_directive_t  ngx_http_quickblox_directives[] = {
         0,
         NULL }, NULL },
 
+    { { ngx_string("cookie_key"),
+        NGX_CONF_1MORE,
+        ngx_http_quickblox_application_cookie_key,
+        0,
+        0,
+        NULL }, NULL },
+
+    { { ngx_string("cookie"),
+        NGX_CONF_1MORE,
+        ngx_http_quickblox_application_cookie,
+        0,
+        0,
+        NULL }, NULL },
+
+    { { ngx_string("cookie_lifetime"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, cookie_lifetime),
+        NULL }, "12h" },
+
     { { ngx_string("session_lifetime"),
         NGX_CONF_TAKE1,
         ngx_conf_set_sec_slot,
         0,
         offsetof(ngx_http_quickblox_application_t, session_lifetime),
         NULL }, "2h" },
+
+    { { ngx_string("basic_valid"),
+        NGX_CONF_TAKE1,
+        ngx_conf_set_sec_slot,
+        0,
+        offsetof(ngx_http_quickblox_application_t, basic_valid),
+        NULL }, "10m" },
 
     { { ngx_string("refresh_before"),
         NGX_CONF_TAKE1,
@@ -337,7 +363,9 @@ ngx_http_quickblox_application_unset(ngx_conf_t *cf,
     app->line = cf->conf_file->line;
     app->on_behalf_of = NULL;
     app->signature = NGX_CONF_UNSET_UINT;
+    app->cookie_lifetime = NGX_CONF_UNSET;
     app->session_lifetime = NGX_CONF_UNSET;
+    app->basic_valid = NGX_CONF_UNSET;
     app->refresh_before = NGX_CONF_UNSET;
     app->cache_valid = NGX_CONF_UNSET;
     app->cache_invalid = NGX_CONF_UNSET;
@@ -530,6 +558,17 @@ ngx_http_quickblox_application_complete(ngx_conf_t *cf,
         ngx_str_set(&app->ssl_ciphers, "DEFAULT");
     }
 
+    if (app->cookie.name.len == 0) {
+        ngx_str_set(&app->cookie.name, "__Host-quickblox");
+    }
+
+    if (app->cookie_attributes.len == 0) {
+        ngx_str_set(&app->cookie_attributes,
+                    "; Secure; HttpOnly; SameSite=Lax; Path=/");
+    }
+
+    app->cookie.application_id = app->id_number;
+
     return ngx_http_quickblox_application_times(cf, app);
 }
 
@@ -541,6 +580,8 @@ ngx_http_quickblox_application_times(ngx_conf_t *cf,
     char  *zero;
 
     ngx_conf_init_value(app->session_lifetime, 7200);
+    ngx_conf_init_value(app->basic_valid, 600);
+    ngx_conf_init_value(app->cookie_lifetime, 0);
     ngx_conf_init_value(app->cache_valid, 60);
     ngx_conf_init_value(app->cache_invalid, 5);
     ngx_conf_init_value(app->cache_stale, 0);
@@ -551,6 +592,7 @@ ngx_http_quickblox_application_times(ngx_conf_t *cf,
 
     zero = app->session_lifetime == 0 ? "session_lifetime"
            : app->cache_valid == 0 ? "cache_valid"
+           : app->basic_valid == 0 ? "basic_valid"
            : app->refresh_before == 0 ? "refresh_before"
            : app->upstream.connect_timeout == 0 ? "connect_timeout"
            : app->timeout == 0 ? "timeout"
@@ -741,7 +783,7 @@ ngx_http_quickblox_application_secret(ngx_conf_t *cf, ngx_command_t *cmd,
     if (value[1].len >= 5 && ngx_strncmp(value[1].data, "file:", 5) == 0) {
         name.len = value[1].len - 5;
         name.data = value[1].data + 5;
-        rc = ngx_http_quickblox_application_read(cf, cmd, &name, field);
+        rc = ngx_http_quickblox_application_read(cf, &cmd->name, &name, field);
 
     } else if (value[1].len >= 4 && ngx_strncmp(value[1].data, "env:", 4) == 0)
     {
@@ -786,8 +828,8 @@ ngx_http_quickblox_application_secret(ngx_conf_t *cf, ngx_command_t *cmd,
 }
 
 
-static ngx_int_t
-ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_command_t *cmd,
+ngx_int_t
+ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_str_t *directive,
     ngx_str_t *name, ngx_str_t *value)
 {
     ssize_t          n;
@@ -800,7 +842,7 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_command_t *cmd,
     if (name->len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "no file is named in \"%V\", write "
-                           "\"%V file:PATH;\"", &cmd->name, &cmd->name);
+                           "\"%V file:PATH;\"", directive, directive);
         return NGX_ERROR;
     }
 
@@ -813,14 +855,14 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_command_t *cmd,
     if (fd == NGX_INVALID_FILE) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
                            "\"%V\": " ngx_open_file_n " \"%V\" failed",
-                           &cmd->name, name);
+                           directive, name);
         return NGX_ERROR;
     }
 
     if (ngx_fd_info(fd, &fi) == NGX_FILE_ERROR) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
                            "\"%V\": " ngx_fd_info_n " \"%V\" failed",
-                           &cmd->name, name);
+                           directive, name);
         goto done;
     }
 
@@ -829,14 +871,14 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_command_t *cmd,
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\": \"%V\" is not a file of at most %d bytes",
-                           &cmd->name, name, NGX_HTTP_QUICKBLOX_SECRET_MAX);
+                           directive, name, NGX_HTTP_QUICKBLOX_SECRET_MAX);
         goto done;
     }
 
     if (ngx_file_access(&fi) & S_IROTH) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "\"%V\": secret file \"%V\" can be read by "
-                           "everybody, \"chmod o-r\" it", &cmd->name, name);
+                           "everybody, \"chmod o-r\" it", directive, name);
     }
 
     value->data = ngx_pnalloc(cf->pool, ngx_file_size(&fi) + 1);
@@ -849,7 +891,7 @@ ngx_http_quickblox_application_read(ngx_conf_t *cf, ngx_command_t *cmd,
     if (n != ngx_file_size(&fi)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
                            "\"%V\": " ngx_read_fd_n " \"%V\" failed",
-                           &cmd->name, name);
+                           directive, name);
         goto done;
     }
 
@@ -861,7 +903,7 @@ done:
     if (ngx_close_file(fd) == NGX_FILE_ERROR) {
         ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
                            "\"%V\": " ngx_close_file_n " \"%V\" failed",
-                           &cmd->name, name);
+                           directive, name);
     }
 
     return rc;
@@ -1000,6 +1042,9 @@ ngx_http_quickblox_application_init(ngx_conf_t *cf,
     }
 
     ngx_http_quickblox_api_init(app);
+
+    app->cookie.cipher = qmcf->cipher;
+    app->cookie.ctx = qmcf->cipher_ctx;
 
     return ngx_http_quickblox_application_keys(cf, qmcf, app);
 }
@@ -1274,6 +1319,17 @@ ngx_http_quickblox_application_keys(ngx_conf_t *cf,
 
     if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, 5,
                                   app->held[1])
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_str_set(&parts[2], "people");
+
+    parts[5] = app->api_key;
+
+    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, 6,
+                                  app->people)
         != NGX_OK)
     {
         return NGX_ERROR;

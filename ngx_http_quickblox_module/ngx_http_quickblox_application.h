@@ -38,4 +38,21 @@ ngx_int_t ngx_http_quickblox_application_init(ngx_conf_t *cf,
     ngx_http_quickblox_application_t *app);
 
 
+/*
+ * Reads the secret file of a directive, of at most 4096 bytes, into cf->pool.
+ * NGX_OK or NGX_ERROR (logged); no message quotes its content.
+ */
+
+ngx_int_t ngx_http_quickblox_application_read(ngx_conf_t *cf,
+    ngx_str_t *directive, ngx_str_t *name, ngx_str_t *value);
+
+
+/* the handlers of "cookie_key" and "cookie" */
+
+char *ngx_http_quickblox_application_cookie_key(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+char *ngx_http_quickblox_application_cookie(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+
+
 #endif /* _NGX_HTTP_QUICKBLOX_APPLICATION_H_INCLUDED_ */

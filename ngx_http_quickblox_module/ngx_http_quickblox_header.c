@@ -8,6 +8,12 @@
 
 static ngx_uint_t ngx_http_quickblox_header_removed(ngx_table_elt_t *h,
     ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key);
+static ngx_uint_t ngx_http_quickblox_header_scheme(ngx_str_t *value,
+    ngx_str_t *scheme);
+static ngx_str_t *ngx_http_quickblox_header_cookie(
+    ngx_http_quickblox_loc_conf_t *conf);
+static ngx_uint_t ngx_http_quickblox_header_has_cookie(ngx_table_elt_t *h,
+    ngx_http_quickblox_loc_conf_t *conf);
 static ngx_uint_t ngx_http_quickblox_header_scan(ngx_list_t *list,
     ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key,
     ngx_uint_t *removed);
@@ -18,6 +24,9 @@ static void ngx_http_quickblox_header_set(ngx_table_elt_t *h, ngx_str_t *key,
     u_char *lowcase, ngx_uint_t hash, ngx_str_t *value);
 static ngx_int_t ngx_http_quickblox_header_rebuild(ngx_http_request_t *r,
     ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key, ngx_uint_t n);
+static ngx_int_t ngx_http_quickblox_header_keep(ngx_http_request_t *r,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key,
+    ngx_table_elt_t *h, ngx_table_elt_t *copy);
 
 
 static ngx_str_t  ngx_http_quickblox_qb_token = ngx_string("QB-Token");
@@ -25,6 +34,9 @@ static ngx_str_t  ngx_http_quickblox_on_behalf_of =
     ngx_string("On-Behalf-Of");
 static ngx_str_t  ngx_http_quickblox_authorization =
     ngx_string("Authorization");
+static ngx_str_t  ngx_http_quickblox_cookie_header = ngx_string("Cookie");
+static ngx_str_t  ngx_http_quickblox_api_key = ngx_string("ApiKey");
+static ngx_str_t  ngx_http_quickblox_basic = ngx_string("Basic");
 
 
 ngx_uint_t
@@ -77,6 +89,7 @@ ngx_http_quickblox_header_apply(ngx_http_request_t *r,
     if (r == r->main ? !ctx->applied : !ctx->saved) {
         ctx->headers = r->main->headers_in.headers;
         ctx->authorization = r->main->headers_in.authorization;
+        ctx->cookies = ngx_http_quickblox_cookies(r->main);
         ctx->saved = 1;
     }
 
@@ -122,6 +135,7 @@ ngx_http_quickblox_header_restore(ngx_http_request_t *r,
 
     r->headers_in.headers = ctx->headers;
     r->headers_in.authorization = ctx->authorization;
+    ngx_http_quickblox_cookies(r) = ctx->cookies;
 
     ngx_http_quickblox_unlink_headers(r);
 
@@ -130,6 +144,8 @@ ngx_http_quickblox_header_restore(ngx_http_request_t *r,
     }
 }
 
+
+/* all headers, and how many of them are removed or changed */
 
 static ngx_uint_t
 ngx_http_quickblox_header_scan(ngx_list_t *list,
@@ -155,7 +171,7 @@ ngx_http_quickblox_header_scan(ngx_list_t *list,
         n += part->nelts;
     }
 
-    return n - *removed;
+    return n;
 }
 
 
@@ -163,7 +179,7 @@ static ngx_uint_t
 ngx_http_quickblox_header_removed(ngx_table_elt_t *h,
     ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key)
 {
-    ngx_http_quickblox_header_t  *limited;
+    ngx_http_quickblox_loc_conf_t  *limited;
 
     limited = ngx_http_quickblox_limited(conf);
 
@@ -171,7 +187,8 @@ ngx_http_quickblox_header_removed(ngx_table_elt_t *h,
         || ngx_http_quickblox_header_is(&h->key,
                                         &ngx_http_quickblox_on_behalf_of)
         || ngx_http_quickblox_header_is(&h->key, &conf->header.name)
-        || (limited && ngx_http_quickblox_header_is(&h->key, &limited->name)))
+        || (limited
+            && ngx_http_quickblox_header_is(&h->key, &limited->header.name)))
     {
         return 1;
     }
@@ -179,14 +196,70 @@ ngx_http_quickblox_header_removed(ngx_table_elt_t *h,
     if (!ngx_http_quickblox_header_is(&h->key,
                                       &ngx_http_quickblox_authorization))
     {
-        return 0;
+        return ngx_http_quickblox_header_has_cookie(h, conf);
     }
 
     return api_key
-           || (h->value.len >= 6
-               && ngx_strncasecmp(h->value.data, (u_char *) "ApiKey", 6) == 0
-               && (h->value.len == 6 || h->value.data[6] == ' '
-                   || h->value.data[6] == '\t'));
+           || ngx_http_quickblox_header_scheme(&h->value,
+                                               &ngx_http_quickblox_api_key)
+           || ((conf->basic || (limited && limited->basic))
+               && ngx_http_quickblox_header_is_basic(&h->value));
+}
+
+
+ngx_uint_t
+ngx_http_quickblox_header_is_basic(ngx_str_t *value)
+{
+    return ngx_http_quickblox_header_scheme(value, &ngx_http_quickblox_basic);
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_header_scheme(ngx_str_t *value, ngx_str_t *scheme)
+{
+    return value->len >= scheme->len
+           && ngx_strncasecmp(value->data, scheme->data, scheme->len) == 0
+           && (value->len == scheme->len || value->data[scheme->len] == ' '
+               || value->data[scheme->len] == '\t');
+}
+
+
+/* the name of the cookie that no upstream sees, or NULL */
+
+static ngx_str_t *
+ngx_http_quickblox_header_cookie(ngx_http_quickblox_loc_conf_t *conf)
+{
+    ngx_http_quickblox_loc_conf_t  *limited;
+
+    if (conf->application) {
+        return &conf->application->cookie.name;
+    }
+
+    limited = ngx_http_quickblox_limited(conf);
+
+    return limited ? &limited->application->cookie.name : NULL;
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_header_has_cookie(ngx_table_elt_t *h,
+    ngx_http_quickblox_loc_conf_t *conf)
+{
+    size_t      pos;
+    ngx_str_t   value, *name;
+
+    if (!ngx_http_quickblox_header_is(&h->key,
+                                      &ngx_http_quickblox_cookie_header))
+    {
+        return 0;
+    }
+
+    pos = 0;
+    name = ngx_http_quickblox_header_cookie(conf);
+
+    return name && ngx_http_quickblox_cookie_find(&h->value, name, &pos,
+                                                  &value)
+                   == NGX_OK;
 }
 
 
@@ -241,6 +314,7 @@ static ngx_int_t
 ngx_http_quickblox_header_rebuild(ngx_http_request_t *r,
     ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key, ngx_uint_t n)
 {
+    ngx_int_t         rc;
     ngx_list_t        list;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
@@ -252,25 +326,31 @@ ngx_http_quickblox_header_rebuild(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+    part = &r->headers_in.headers.part;
     elts = list.part.elts;
 
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
+    if (ngx_http_quickblox_cookies_init(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    for ( /* void */ ; part; part = part->next) {
         h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
 
-            if (ngx_http_quickblox_header_removed(&h[i], conf, api_key)) {
-
-                if (r->headers_in.authorization == &h[i]) {
-                    r->headers_in.authorization = NULL;
-                }
-
-                continue;
-            }
-
             elts[list.part.nelts] = h[i];
             ngx_http_quickblox_unlink_header(&elts[list.part.nelts]);
-            list.part.nelts++;
+
+            rc = ngx_http_quickblox_header_keep(r, conf, api_key, &h[i],
+                                                &elts[list.part.nelts]);
+
+            if (rc == NGX_ERROR) {
+                return NGX_ERROR;
+            }
+
+            if (rc == NGX_OK) {
+                list.part.nelts++;
+            }
         }
     }
 
@@ -278,4 +358,49 @@ ngx_http_quickblox_header_rebuild(ngx_http_request_t *r,
     r->headers_in.headers.last = &r->headers_in.headers.part;
 
     return NGX_OK;
+}
+
+
+/* a header's copy, which may lose a cookie; NGX_DECLINED: it is removed */
+
+static ngx_int_t
+ngx_http_quickblox_header_keep(ngx_http_request_t *r,
+    ngx_http_quickblox_loc_conf_t *conf, ngx_uint_t api_key,
+    ngx_table_elt_t *h, ngx_table_elt_t *copy)
+{
+    u_char  *p;
+
+    if (!ngx_http_quickblox_header_is(&h->key,
+                                      &ngx_http_quickblox_cookie_header))
+    {
+        if (!ngx_http_quickblox_header_removed(h, conf, api_key)) {
+            return NGX_OK;
+        }
+
+        if (r->headers_in.authorization == h) {
+            r->headers_in.authorization = NULL;
+        }
+
+        return NGX_DECLINED;
+    }
+
+    if (ngx_http_quickblox_header_has_cookie(h, conf)) {
+
+        p = ngx_pnalloc(r->pool, h->value.len + 1);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        copy->value.data = p;
+        copy->value.len = ngx_http_quickblox_cookie_remove(&h->value,
+                                       ngx_http_quickblox_header_cookie(conf),
+                                       p);
+        p[copy->value.len] = '\0';
+
+        if (copy->value.len == 0) {
+            return NGX_DECLINED;
+        }
+    }
+
+    return ngx_http_quickblox_cookies_add(r, copy);
 }

@@ -11,6 +11,11 @@
 ngx_uint_t ngx_http_quickblox_header_is(ngx_str_t *key, ngx_str_t *name);
 
 
+/* tells whether an Authorization is "Basic ..."; 1 or 0 */
+
+ngx_uint_t ngx_http_quickblox_header_is_basic(ngx_str_t *value);
+
+
 /*
  * Removes from the request's header list every copy of what a client must not
  * say for itself under this location's configuration, and adds what the

@@ -3,7 +3,10 @@
 #include "ngx_http_quickblox_access.h"
 #include "ngx_http_quickblox_api.h"
 #include "ngx_http_quickblox_application.h"
+#include "ngx_http_quickblox_credential.h"
+#include "ngx_http_quickblox_endpoint.h"
 #include "ngx_http_quickblox_header.h"
+#include "ngx_http_quickblox_origin.h"
 #include "ngx_http_quickblox_replay.h"
 #include "ngx_http_quickblox_session.h"
 #include "ngx_http_quickblox_variable.h"
@@ -19,6 +22,8 @@ static char *ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static char *ngx_http_quickblox_merge_defaults(ngx_conf_t *cf,
     ngx_http_quickblox_loc_conf_t *conf, ngx_http_quickblox_loc_conf_t *prev);
+static char *ngx_http_quickblox_check_endpoint(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *conf);
 static char *ngx_http_quickblox_check(ngx_conf_t *cf,
     ngx_http_quickblox_loc_conf_t *conf);
 static ngx_int_t ngx_http_quickblox_add_token(ngx_conf_t *cf,
@@ -30,6 +35,16 @@ static char *ngx_http_quickblox(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_quickblox_on_expired(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_quickblox_login(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_logout(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_quickblox_check_handler(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_quickblox_set_endpoint(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *qlcf, ngx_uint_t endpoint);
 static char *ngx_http_quickblox_tokens(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_quickblox_require(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -52,10 +67,23 @@ static ngx_int_t ngx_http_quickblox_add_first(ngx_http_core_main_conf_t *cmcf,
 
 static ngx_str_t  ngx_http_quickblox_source_names[] = {
     ngx_string("client"),
+    ngx_string("basic"),
+    ngx_string("cookie"),
     ngx_string("user"),
+    ngx_string("user_token"),
     ngx_string("application"),
     ngx_string("api_key"),
     ngx_string("none")
+};
+
+
+/* the order is that of NGX_HTTP_QUICKBLOX_LOGIN, ... */
+
+static const char  *ngx_http_quickblox_endpoint_names[] = {
+    "",
+    "quickblox_login",
+    "quickblox_logout",
+    "quickblox_check"
 };
 
 
@@ -65,6 +93,7 @@ static ngx_str_t  ngx_http_quickblox_changed_headers[] = {
     ngx_string("QB-Token"),
     ngx_string("On-Behalf-Of"),
     ngx_string("Authorization"),
+    ngx_string("Cookie"),
     ngx_null_string
 };
 
@@ -178,6 +207,48 @@ static ngx_command_t  ngx_http_quickblox_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_quickblox_loc_conf_t, forget),
       &ngx_http_quickblox_forgets },
+
+    { ngx_string("quickblox_user"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_quickblox_loc_conf_t, user),
+      NULL },
+
+    { ngx_string("quickblox_origin"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_quickblox_origins,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_on_expired"),
+      NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_http_quickblox_on_expired,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_login"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE12,
+      ngx_http_quickblox_login,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_logout"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_quickblox_logout,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("quickblox_check"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_quickblox_check_handler,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
 
     { ngx_string("quickblox_replay"),
       NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_FLAG,
@@ -303,10 +374,12 @@ ngx_http_quickblox_cleanup(void *data)
     ngx_http_quickblox_session_cancel(ctx);
     ngx_http_quickblox_replay_cancel(ctx);
 
-    /* a client's token is where the client or the configuration put it */
+    ngx_http_quickblox_credential_cleanse(&ctx->credential);
+
+    /* a token that the client brought is not ours, or cleansed by now */
 
     if (ctx->session.token.len
-        && ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT)
+        && !ngx_http_quickblox_is_brought(ctx->credential.source))
     {
         ngx_explicit_memzero(ctx->session.token.data, ctx->session.token.len);
     }
@@ -348,9 +421,14 @@ ngx_http_quickblox_create_main_conf(ngx_conf_t *cf)
 
     qmcf->md = EVP_MD_fetch(NULL, "SHA256", NULL);
     qmcf->md_ctx = EVP_MD_CTX_new();
+    qmcf->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    qmcf->cipher_ctx = EVP_CIPHER_CTX_new();
 
-    if (qmcf->md == NULL || qmcf->md_ctx == NULL) {
-        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0, "EVP_MD_fetch() failed");
+    if (qmcf->md == NULL || qmcf->md_ctx == NULL || qmcf->cipher == NULL
+        || qmcf->cipher_ctx == NULL)
+    {
+        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
+                      "EVP_MD_fetch() or EVP_CIPHER_fetch() failed");
         return NULL;
     }
 
@@ -365,6 +443,8 @@ ngx_http_quickblox_digest_cleanup(void *data)
 
     EVP_MD_CTX_free(qmcf->md_ctx);
     EVP_MD_free(qmcf->md);
+    EVP_CIPHER_CTX_free(qmcf->cipher_ctx);
+    EVP_CIPHER_free(qmcf->cipher);
 }
 
 
@@ -411,6 +491,10 @@ ngx_http_quickblox_create_loc_conf(ngx_conf_t *cf)
      *
      *     conf->header = { { 0, NULL }, NULL, 0 };
      *     conf->expired_text = { 0, NULL };
+     *     conf->on_expired = { 0, NULL };
+     *     conf->user = NULL;
+     *     conf->endpoint = 0;
+     *     conf->sources_set = 0;
      *     conf->file = NULL;
      *     conf->limit_except = 0;
      *     conf->limited = NULL;
@@ -425,6 +509,7 @@ ngx_http_quickblox_create_loc_conf(ngx_conf_t *cf)
     conf->access = NGX_CONF_UNSET_UINT;
     conf->preflight = NGX_CONF_UNSET_UINT;
     conf->forget = NGX_CONF_UNSET_UINT;
+    conf->origins = NGX_CONF_UNSET_PTR;
     conf->replay = NGX_CONF_UNSET;
     conf->expired = NGX_CONF_UNSET_PTR;
     conf->expired_buffer = NGX_CONF_UNSET_SIZE;
@@ -458,6 +543,13 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_size_value(conf->expired_buffer, prev->expired_buffer,
                               8192);
 
+    ngx_conf_merge_ptr_value(conf->origins, prev->origins, NULL);
+    ngx_conf_merge_str_value(conf->on_expired, prev->on_expired, "");
+
+    if (conf->user == NULL) {
+        conf->user = prev->user;
+    }
+
     if (conf->header.lowcase == NULL) {
         conf->header = prev->header;
     }
@@ -466,6 +558,8 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->expired = prev->expired;
         conf->expired_text = prev->expired_text;
     }
+
+    conf->sources_set |= prev->sources_set;
 
     ngx_conf_merge_ptr_value(conf->sources, prev->sources, NGX_CONF_UNSET_PTR);
     ngx_conf_merge_ptr_value(conf->tokens, prev->tokens, NGX_CONF_UNSET_PTR);
@@ -476,13 +570,23 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
      */
 
     if (conf->limit_except && conf->application && prev->application == NULL) {
-        prev->limited = &conf->header;
+        prev->limited = conf;
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (clcf->noname && !conf->limit_except) {
         conf->location = prev;
+    }
+
+    /* "if" and limit_except have no handler of their own */
+
+    if (clcf->noname && prev->endpoint) {
+        conf->endpoint = prev->endpoint;
+        conf->token = prev->token;
+        conf->fresh = prev->fresh;
+        conf->destroy = prev->destroy;
+        clcf->handler = ngx_http_quickblox_endpoint_handler;
     }
 
     return ngx_http_quickblox_merge_defaults(cf, conf, prev);
@@ -557,7 +661,94 @@ ngx_http_quickblox_merge_defaults(ngx_conf_t *cf,
         prev->header = conf->header;
     }
 
+    if (ngx_http_quickblox_check_endpoint(cf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     return ngx_http_quickblox_check(cf, conf);
+}
+
+
+/* what a content handler needs of its location and its application */
+
+static char *
+ngx_http_quickblox_check_endpoint(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *conf)
+{
+    const char                        *missing;
+    ngx_uint_t                         i, *source;
+    ngx_http_quickblox_application_t  *app;
+
+    if (conf->endpoint == 0) {
+        return NGX_CONF_OK;
+    }
+
+    app = conf->application;
+
+    if (app == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%s\" in %s:%ui has no application, write "
+                      "\"quickblox name;\" beside it",
+                      ngx_http_quickblox_endpoint_names[conf->endpoint],
+                      conf->file, conf->line);
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->endpoint == NGX_HTTP_QUICKBLOX_LOGIN) {
+
+        missing = app->auth_key.len == 0 ? "\"auth_key\""
+                  : app->auth_secret.len == 0 ? "\"auth_secret\""
+                  : app->cookie.nkeys == 0 && !conf->token ? "\"cookie_key\""
+                  : NULL;
+
+        if (missing) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"quickblox_login\" in %s:%ui needs %s, write it "
+                          "in quickblox application \"%V\" in %s:%ui%s",
+                          conf->file, conf->line, missing, &app->name,
+                          app->file, app->line,
+                          app->cookie.nkeys == 0 && !conf->token
+                          ? ", or \"quickblox_login token\"" : "");
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    /* a page that has the cookie asks without a "quickblox_session", too */
+
+    if (!conf->sources_set && app->cookie.nkeys) {
+
+        conf->sources = ngx_array_create(cf->pool, 2, sizeof(ngx_uint_t));
+        if (conf->sources == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        source = ngx_array_push_n(conf->sources, 2);
+        source[0] = NGX_HTTP_QUICKBLOX_SOURCE_CLIENT;
+        source[1] = NGX_HTTP_QUICKBLOX_SOURCE_COOKIE;
+    }
+
+    if (conf->endpoint != NGX_HTTP_QUICKBLOX_CHECK || !conf->token) {
+        return NGX_CONF_OK;
+    }
+
+    source = conf->sources->elts;
+
+    for (i = 0; i < conf->sources->nelts; i++) {
+
+        if (!ngx_http_quickblox_is_brought(source[i])
+            && !ngx_http_quickblox_is_people(source[i]))
+        {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"quickblox_check token\" in %s:%ui would hand out "
+                          "the token of source \"%V\", which is not the "
+                          "user's own: write other sources, or no \"token\"",
+                          conf->file, conf->line,
+                          ngx_http_quickblox_source_name(source[i]));
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -580,9 +771,34 @@ ngx_http_quickblox_check(ngx_conf_t *cf, ngx_http_quickblox_loc_conf_t *conf)
 
     for (i = 0; i < conf->sources->nelts; i++) {
 
+        if (source[i] == NGX_HTTP_QUICKBLOX_SOURCE_BASIC) {
+            conf->basic = 1;
+        }
+
+        if (app->same_site_none && conf->origins == NULL
+            && (conf->endpoint
+                || source[i] == NGX_HTTP_QUICKBLOX_SOURCE_COOKIE))
+        {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "the cookie of quickblox application \"%V\" in "
+                          "%s:%ui has \"SameSite=None\": write which pages "
+                          "may use it, \"quickblox_origin self;\" or "
+                          "origins, for %s:%ui", &app->name, app->file, app->line,
+                          conf->file, conf->line);
+            return NGX_CONF_ERROR;
+        }
+
         missing = NULL;
 
         switch (source[i]) {
+
+        case NGX_HTTP_QUICKBLOX_SOURCE_COOKIE:
+
+            if (app->cookie.nkeys == 0) {
+                missing = "\"cookie_key\"";
+            }
+
+            break;
 
         case NGX_HTTP_QUICKBLOX_SOURCE_USER:
 
@@ -593,6 +809,7 @@ ngx_http_quickblox_check(ngx_conf_t *cf, ngx_http_quickblox_loc_conf_t *conf)
 
             /* fall through */
 
+        case NGX_HTTP_QUICKBLOX_SOURCE_BASIC:
         case NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION:
 
             if (app->auth_key.len == 0) {
@@ -603,6 +820,19 @@ ngx_http_quickblox_check(ngx_conf_t *cf, ngx_http_quickblox_loc_conf_t *conf)
             }
 
             break;
+
+        case NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN:
+
+            if (conf->user == NULL) {
+                ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                              "source \"user_token\" of "
+                              "\"quickblox_session\" in %s:%ui needs "
+                              "\"quickblox_user\", write \"quickblox_user "
+                              "$variable;\"", conf->file, conf->line);
+                return NGX_CONF_ERROR;
+            }
+
+            /* fall through */
 
         case NGX_HTTP_QUICKBLOX_SOURCE_API_KEY:
 
@@ -683,7 +913,7 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_quickblox_loc_conf_t *qlcf = conf;
 
     ngx_str_t   *value, *name;
-    ngx_uint_t   i, n, *source;
+    ngx_uint_t   i, k, n, *source;
 
     if (qlcf->sources != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -691,6 +921,7 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     qlcf->file = cf->conf_file->file.name.data;
     qlcf->line = cf->conf_file->line;
+    qlcf->sources_set = 1;
 
     value = cf->args->elts;
     name = ngx_http_quickblox_source_names;
@@ -714,15 +945,18 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (n == NGX_HTTP_QUICKBLOX_SOURCES) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid source \"%V\" in \"%V\", write "
-                               "\"client\", \"user\", \"application\", "
-                               "\"api_key\" or \"none\"",
+                               "\"client\", \"basic\", \"cookie\", \"user\", "
+                               "\"user_token\", \"application\", \"api_key\" "
+                               "or \"none\"",
                                &value[i], &cmd->name);
             return NGX_CONF_ERROR;
         }
 
         source = qlcf->sources->elts;
 
-        if (i > 1 && source[i - 2] != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+        if (i > 1 && !ngx_http_quickblox_is_brought(source[i - 2])
+            && !ngx_http_quickblox_is_people(source[i - 2]))
+        {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "source \"%V\" in \"%V\" is never reached "
                                "after \"%V\", which always has credentials: "
@@ -731,11 +965,14 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
 
-        if (i > 1 && source[i - 2] == n) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "duplicate source \"%V\" in \"%V\"",
-                               &value[i], &cmd->name);
-            return NGX_CONF_ERROR;
+        for (k = 0; k < i - 1; k++) {
+
+            if (source[k] == n) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "duplicate source \"%V\" in \"%V\"",
+                                   &value[i], &cmd->name);
+                return NGX_CONF_ERROR;
+            }
         }
 
         source = ngx_array_push(qlcf->sources);
@@ -745,6 +982,156 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         *source = n;
     }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox_on_expired(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t  *value;
+
+    if (qlcf->on_expired.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        qlcf->on_expired.data = (u_char *) "";
+        return NGX_CONF_OK;
+    }
+
+    if (value[1].data[0] != '/') {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid URI \"%V\" in \"%V\", write one that "
+                           "begins with \"/\", or \"off\"",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    qlcf->on_expired = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_quickblox_login(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts > 1) {
+
+        if (ngx_strcmp(value[1].data, "application") == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"application\" in \"%V\" needs \"token\", "
+                               "write \"%V token application;\"", &cmd->name,
+                               &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_strcmp(value[1].data, "token") != 0
+            || (cf->args->nelts > 2
+                && ngx_strcmp(value[2].data, "application") != 0))
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"%V\", write "
+                               "\"token\" or \"token application\"",
+                               &value[cf->args->nelts - 1], &cmd->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    qlcf->token = cf->args->nelts > 1;
+    qlcf->fresh = cf->args->nelts > 2;
+
+    return ngx_http_quickblox_set_endpoint(cf, qlcf,
+                                           NGX_HTTP_QUICKBLOX_LOGIN);
+}
+
+
+static char *
+ngx_http_quickblox_logout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts > 1 && ngx_strcmp(value[1].data, "destroy") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"%V\", write "
+                           "\"destroy\" or none", &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    qlcf->destroy = cf->args->nelts > 1;
+
+    return ngx_http_quickblox_set_endpoint(cf, qlcf,
+                                           NGX_HTTP_QUICKBLOX_LOGOUT);
+}
+
+
+static char *
+ngx_http_quickblox_check_handler(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts > 1 && ngx_strcmp(value[1].data, "token") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"%V\", write "
+                           "\"token\" or none", &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    qlcf->token = cf->args->nelts > 1;
+
+    return ngx_http_quickblox_set_endpoint(cf, qlcf,
+                                           NGX_HTTP_QUICKBLOX_CHECK);
+}
+
+
+static char *
+ngx_http_quickblox_set_endpoint(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *qlcf, ngx_uint_t endpoint)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (qlcf->endpoint == endpoint) {
+        return "is duplicate";
+    }
+
+    if (qlcf->endpoint) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the location has \"%s\" already, write a location "
+                           "for each",
+                           ngx_http_quickblox_endpoint_names[qlcf->endpoint]);
+        return NGX_CONF_ERROR;
+    }
+
+    qlcf->endpoint = endpoint;
+
+    if (qlcf->file == NULL) {
+        qlcf->file = cf->conf_file->file.name.data;
+        qlcf->line = cf->conf_file->line;
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = ngx_http_quickblox_endpoint_handler;
 
     return NGX_CONF_OK;
 }

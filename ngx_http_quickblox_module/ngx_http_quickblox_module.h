@@ -8,6 +8,7 @@
 #include <ngx_http.h>
 
 #include "ngx_http_quickblox_compat.h"
+#include "ngx_http_quickblox_cookie.h"
 #include "ngx_http_quickblox_message.h"
 #include "ngx_http_quickblox_table.h"
 
@@ -27,11 +28,24 @@
 
 
 #define NGX_HTTP_QUICKBLOX_SOURCE_CLIENT       0
-#define NGX_HTTP_QUICKBLOX_SOURCE_USER         1
-#define NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION  2
-#define NGX_HTTP_QUICKBLOX_SOURCE_API_KEY      3
-#define NGX_HTTP_QUICKBLOX_SOURCE_NONE         4
-#define NGX_HTTP_QUICKBLOX_SOURCES             5
+#define NGX_HTTP_QUICKBLOX_SOURCE_BASIC        1
+#define NGX_HTTP_QUICKBLOX_SOURCE_COOKIE       2
+#define NGX_HTTP_QUICKBLOX_SOURCE_USER         3
+#define NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN   4
+#define NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION  5
+#define NGX_HTTP_QUICKBLOX_SOURCE_API_KEY      6
+#define NGX_HTTP_QUICKBLOX_SOURCE_NONE         7
+#define NGX_HTTP_QUICKBLOX_SOURCES             8
+
+/* sources whose token the client brings, and which is validated */
+#define ngx_http_quickblox_is_brought(source)                                \
+    ((source) == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT                            \
+     || (source) == NGX_HTTP_QUICKBLOX_SOURCE_COOKIE)
+
+/* sources whose sessions are held for many users, each under its own key */
+#define ngx_http_quickblox_is_people(source)                                 \
+    ((source) == NGX_HTTP_QUICKBLOX_SOURCE_BASIC                             \
+     || (source) == NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN)
 
 #define NGX_HTTP_QUICKBLOX_READ                0
 #define NGX_HTTP_QUICKBLOX_WRITE               1
@@ -39,6 +53,11 @@
 #define NGX_HTTP_QUICKBLOX_FORGET_OFF          0
 #define NGX_HTTP_QUICKBLOX_FORGET_ON           1
 #define NGX_HTTP_QUICKBLOX_FORGET_AUTO         2
+
+/* content handlers, and their parameters */
+#define NGX_HTTP_QUICKBLOX_LOGIN               1
+#define NGX_HTTP_QUICKBLOX_LOGOUT              2
+#define NGX_HTTP_QUICKBLOX_CHECK               3
 
 /*
  * r->buffered has four bits; nginx and its modules use 0x01, 0x02, 0x04 of
@@ -62,10 +81,23 @@ typedef enum {
 } ngx_http_quickblox_status_e;
 
 
+/* what is asked of the API: about a session, for a new one, ... */
+
+typedef enum {
+    NGX_HTTP_QUICKBLOX_ASK_NOTHING = 0,
+    NGX_HTTP_QUICKBLOX_ASK_VALIDATE,
+    NGX_HTTP_QUICKBLOX_ASK_CREATE,
+    NGX_HTTP_QUICKBLOX_ASK_UPGRADE,       /* with a login */
+    NGX_HTTP_QUICKBLOX_ASK_DOWNGRADE,
+    NGX_HTTP_QUICKBLOX_ASK_DESTROY
+} ngx_http_quickblox_ask_e;
+
+
 typedef struct ngx_http_quickblox_zone_s         ngx_http_quickblox_zone_t;
 typedef struct ngx_http_quickblox_share_s        ngx_http_quickblox_share_t;
 typedef struct ngx_http_quickblox_ctx_s          ngx_http_quickblox_ctx_t;
 typedef struct ngx_http_quickblox_flight_s       ngx_http_quickblox_flight_t;
+typedef struct ngx_http_quickblox_endpoint_s     ngx_http_quickblox_endpoint_t;
 typedef struct ngx_http_quickblox_application_s
     ngx_http_quickblox_application_t;
 
@@ -108,12 +140,21 @@ struct ngx_http_quickblox_application_s {
     ngx_http_complex_value_t          *on_behalf_of;
     ngx_uint_t                         signature;
 
-    /* keys of the sessions held and the prefix of those of clients */
+    /* keys of the sessions held and the prefixes of those of others */
 
     u_char                             client[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
+    u_char                             people[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
     u_char                             held[2][NGX_HTTP_QUICKBLOX_DIGEST_LEN];
 
+    /* the cookie of a browser's session */
+
+    ngx_http_quickblox_cookie_t        cookie;
+    ngx_str_t                          cookie_attributes;
+    ngx_uint_t                         cookie_flags;
+    time_t                             cookie_lifetime;
+
     time_t                             session_lifetime;
+    time_t                             basic_valid;
     time_t                             refresh_before;
     time_t                             cache_valid;
     time_t                             cache_invalid;
@@ -133,6 +174,7 @@ struct ngx_http_quickblox_application_s {
 
     unsigned                           ssl:1;
     unsigned                           has_api:1;
+    unsigned                           same_site_none:1;
 };
 
 
@@ -141,6 +183,8 @@ typedef struct {
                              /* of ngx_http_quickblox_application_t * */
     EVP_MD                            *md;
     EVP_MD_CTX                        *md_ctx;
+    EVP_CIPHER                        *cipher;
+    EVP_CIPHER_CTX                    *cipher_ctx;
     ngx_queue_t                        flights[256];
                              /* of this worker, by the key's first byte */
 } ngx_http_quickblox_main_conf_t;
@@ -173,6 +217,10 @@ struct ngx_http_quickblox_loc_conf_s {
     ngx_http_quickblox_header_t        header;       /* len 0: off */
     ngx_uint_t                         preflight;
     ngx_uint_t                         forget;
+    ngx_http_complex_value_t          *user;
+    ngx_array_t                       *origins;      /* of ngx_str_t */
+    ngx_str_t                          on_expired;   /* len 0: off */
+    ngx_uint_t                         endpoint;     /* a content handler */
     ngx_flag_t                         replay;
     ngx_array_t                       *expired;      /* of ngx_uint_t */
     ngx_str_t                          expired_text;
@@ -181,17 +229,25 @@ struct ngx_http_quickblox_loc_conf_s {
     u_char                            *file;         /* of "quickblox" */
     ngx_uint_t                         line;
 
-    /* of a limit_except of this location that is protected */
-    ngx_http_quickblox_header_t       *limited;
+    /* the limit_except of this location that is protected */
+    ngx_http_quickblox_loc_conf_t     *limited;
 
     /* of an "if", the location that it is in */
     ngx_http_quickblox_loc_conf_t     *location;
 
     unsigned                           limit_except:1;  /* is one */
+    unsigned                           sources_set:1;
+    unsigned                           basic:1;         /* is a source */
+
+    /* parameters of the content handler */
+
+    unsigned                           token:1;
+    unsigned                           fresh:1;         /* "application" */
+    unsigned                           destroy:1;
 };
 
 
-/* the header of a limit_except that the request is outside of, or NULL */
+/* the limit_except that the request is outside of, or NULL */
 
 #define ngx_http_quickblox_limited(conf)                                     \
     ((conf)->location ? (conf)->location->limited : (conf)->limited)
@@ -202,6 +258,10 @@ struct ngx_http_quickblox_loc_conf_s {
 typedef struct {
     ngx_uint_t                         source;
     ngx_str_t                          token;     /* the client's */
+    ngx_str_t                          login;     /* or the email */
+    ngx_str_t                          email;
+    ngx_str_t                          password;
+    uint64_t                           user_id;   /* of user_token, cookie */
     u_char                             key[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
 } ngx_http_quickblox_credential_t;
 
@@ -222,9 +282,10 @@ typedef struct {
 
 
 /*
- * What ends a look-up.  OK has a session; REJECTED, FOREIGN and UNKNOWN (401
- * without the text of an expiry, not remembered) do not; FAILED is nobody's
- * fault on the client's side, and "retry_after" says when to try again.
+ * What ends a look-up.  OK has a session; REJECTED, FOREIGN, UNKNOWN (401
+ * without the text of an expiry, not remembered) and REFUSED (of a login) do
+ * not; FAILED is nobody's fault on the client's side, and "retry_after" says
+ * when to try again.
  */
 
 typedef enum {
@@ -232,6 +293,7 @@ typedef enum {
     NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
     NGX_HTTP_QUICKBLOX_RESULT_FOREIGN,
     NGX_HTTP_QUICKBLOX_RESULT_UNKNOWN,
+    NGX_HTTP_QUICKBLOX_RESULT_REFUSED,
     NGX_HTTP_QUICKBLOX_RESULT_FAILED
 } ngx_http_quickblox_result_e;
 
@@ -264,6 +326,9 @@ struct ngx_http_quickblox_ctx_s {
 
     ngx_list_t                         headers;
     ngx_table_elt_t                   *authorization;
+    ngx_http_quickblox_cookies_t       cookies;
+
+    ngx_http_quickblox_endpoint_t     *endpoint;  /* of a content handler */
 
     /* an expired response that is examined and replayed or mapped */
 
@@ -288,6 +353,8 @@ struct ngx_http_quickblox_ctx_s {
     unsigned                           replayed:1;
     unsigned                           examining:1;
     unsigned                           examined:1;
+    unsigned                           single:1;    /* asks for itself */
+    unsigned                           listener:1;  /* tells of an expiry */
 };
 
 

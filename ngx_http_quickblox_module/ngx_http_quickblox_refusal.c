@@ -1,5 +1,6 @@
 
 #include "ngx_http_quickblox_refusal.h"
+#include "ngx_http_quickblox_origin.h"
 
 
 typedef struct {
@@ -11,11 +12,11 @@ typedef struct {
 
 
 static ngx_uint_t ngx_http_quickblox_refusal_is_nginx(ngx_http_request_t *r,
-    ngx_uint_t status);
+    ngx_uint_t status, ngx_uint_t endpoint);
 static ngx_int_t ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_uint_t status);
-static ngx_table_elt_t *ngx_http_quickblox_refusal_push(ngx_http_request_t *r,
-    const char *name, size_t len, ngx_str_t *value);
+static ngx_int_t ngx_http_quickblox_refusal_challenge(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx);
 static ngx_uint_t ngx_http_quickblox_refusal_is_grpc(ngx_http_request_t *r);
 static ngx_int_t ngx_http_quickblox_refusal_grpc(ngx_http_request_t *r,
     ngx_http_quickblox_refusal_t *refusal);
@@ -39,6 +40,8 @@ static ngx_http_quickblox_refusal_t  ngx_http_quickblox_refusals[] = {
       ngx_http_quickblox_array("Token is required") },
     { NGX_HTTP_UNAUTHORIZED, 16,
       ngx_http_quickblox_base("Required session does not exist") },
+    { NGX_HTTP_UNAUTHORIZED, 16,
+      ngx_http_quickblox_array("Unauthorized") },
     { NGX_HTTP_FORBIDDEN, 7,
       ngx_http_quickblox_base("Session belongs to another application") },
     { NGX_HTTP_FORBIDDEN, 7,
@@ -46,12 +49,22 @@ static ngx_http_quickblox_refusal_t  ngx_http_quickblox_refusals[] = {
     { NGX_HTTP_FORBIDDEN, 7,
       ngx_http_quickblox_base("Forbidden") },
     { NGX_HTTP_SERVICE_UNAVAILABLE, 14,
-      ngx_http_quickblox_base("Service is temporarily unavailable") }
+      ngx_http_quickblox_base("Service is temporarily unavailable") },
+    { NGX_HTTP_BAD_REQUEST, 3,
+      ngx_http_quickblox_base("Malformed request body") },
+    { NGX_HTTP_NOT_ALLOWED, 12,
+      ngx_http_quickblox_base("Method not allowed") },
+    { NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, 8,
+      ngx_http_quickblox_base("Request body is too large") },
+    { NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, 3,
+      ngx_http_quickblox_base("Unsupported content type") }
 };
 
 
 static ngx_str_t  ngx_http_quickblox_json = ngx_string("application/json");
 static ngx_str_t  ngx_http_quickblox_no_store = ngx_string("no-store");
+static ngx_str_t  ngx_http_quickblox_get_method = ngx_string("GET");
+static ngx_str_t  ngx_http_quickblox_post_method = ngx_string("POST");
 
 
 ngx_int_t
@@ -78,13 +91,14 @@ ngx_http_quickblox_refuse(ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_quickblox_refusal_is_nginx(r, refusal->status)) {
+    if (ngx_http_quickblox_refusal_is_nginx(r, refusal->status,
+                                            ctx->conf->endpoint))
+    {
         return refusal->status;
     }
 
-    if (ngx_http_quickblox_refusal_push(r, "Cache-Control",
-                                        sizeof("Cache-Control") - 1,
-                                        &ngx_http_quickblox_no_store)
+    if (ngx_http_quickblox_add_header(r, "Cache-Control",
+                                      &ngx_http_quickblox_no_store)
         == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -110,10 +124,36 @@ ngx_http_quickblox_refuse(ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
 }
 
 
+ngx_http_quickblox_refusal_e
+ngx_http_quickblox_refusal(ngx_http_quickblox_ctx_t *ctx)
+{
+    switch (ctx->result) {
+
+    case NGX_HTTP_QUICKBLOX_RESULT_FOREIGN:
+        return NGX_HTTP_QUICKBLOX_REFUSE_FOREIGN;
+
+    case NGX_HTTP_QUICKBLOX_RESULT_FAILED:
+        return NGX_HTTP_QUICKBLOX_REFUSE_UNAVAILABLE;
+
+    case NGX_HTTP_QUICKBLOX_RESULT_REFUSED:
+
+        /* there is no such user, or no such login */
+
+        return ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN
+               ? NGX_HTTP_QUICKBLOX_REFUSE_FORBIDDEN
+               : NGX_HTTP_QUICKBLOX_REFUSE_UNAUTHORIZED;
+
+    default: /* REJECTED, UNKNOWN */
+        return NGX_HTTP_QUICKBLOX_REFUSE_EXPIRED;
+    }
+}
+
+
 /* the conditions are those of ngx_http_special_response_handler() */
 
 static ngx_uint_t
-ngx_http_quickblox_refusal_is_nginx(ngx_http_request_t *r, ngx_uint_t status)
+ngx_http_quickblox_refusal_is_nginx(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_uint_t endpoint)
 {
     ngx_uint_t                 i;
     ngx_http_err_page_t       *page;
@@ -121,7 +161,7 @@ ngx_http_quickblox_refusal_is_nginx(ngx_http_request_t *r, ngx_uint_t status)
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY
+    if (clcf->satisfy == NGX_HTTP_SATISFY_ANY && !endpoint
         && (status == NGX_HTTP_UNAUTHORIZED || status == NGX_HTTP_FORBIDDEN))
     {
         return 1;
@@ -148,7 +188,7 @@ ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_uint_t status)
 {
     u_char           *p;
-    ngx_str_t         value, *name;
+    ngx_str_t         value;
     ngx_table_elt_t  *h;
 
     if (status == NGX_HTTP_SERVICE_UNAVAILABLE) {
@@ -161,8 +201,16 @@ ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
         value.data = p;
         value.len = ngx_sprintf(p, "%T", ngx_max(ctx->retry_after, 1)) - p;
 
-        h = ngx_http_quickblox_refusal_push(r, "Retry-After",
-                                            sizeof("Retry-After") - 1, &value);
+        h = ngx_http_quickblox_add_header(r, "Retry-After", &value);
+        return h ? NGX_OK : NGX_ERROR;
+    }
+
+    if (status == NGX_HTTP_NOT_ALLOWED) {
+        value = ctx->conf->endpoint == NGX_HTTP_QUICKBLOX_CHECK
+                ? ngx_http_quickblox_get_method
+                : ngx_http_quickblox_post_method;
+
+        h = ngx_http_quickblox_add_header(r, "Allow", &value);
         return h ? NGX_OK : NGX_ERROR;
     }
 
@@ -170,19 +218,49 @@ ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    name = &ctx->conf->application->name;
+    /* a cookie that is no good is good for nothing */
 
-    value.len = sizeof("QuickBlox realm=\"\"") - 1 + name->len;
-    value.data = ngx_pnalloc(r->pool, value.len);
-    if (value.data == NULL) {
+    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_COOKIE
+        && ngx_http_quickblox_set_cookie(r, ctx->conf->application, NULL)
+           != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    ngx_sprintf(value.data, "QuickBlox realm=\"%V\"", name);
+    return ngx_http_quickblox_refusal_challenge(r, ctx);
+}
 
-    h = ngx_http_quickblox_refusal_push(r, "WWW-Authenticate",
-                                        sizeof("WWW-Authenticate") - 1,
-                                        &value);
+
+static ngx_int_t
+ngx_http_quickblox_refusal_challenge(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx)
+{
+    u_char           *p;
+    ngx_str_t         value, *name;
+    ngx_table_elt_t  *h;
+
+    name = &ctx->conf->application->name;
+
+    p = ngx_pnalloc(r->pool, sizeof("QuickBlox realm=\"\", charset=\"UTF-8\"")
+                             - 1 + name->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.data = p;
+
+    if (ctx->conf->basic && !ctx->conf->endpoint
+        && !ngx_http_quickblox_origin_script(r))
+    {
+        p = ngx_sprintf(p, "Basic realm=\"%V\", charset=\"UTF-8\"", name);
+
+    } else {
+        p = ngx_sprintf(p, "QuickBlox realm=\"%V\"", name);
+    }
+
+    value.len = p - value.data;
+
+    h = ngx_http_quickblox_add_header(r, "WWW-Authenticate", &value);
     if (h == NULL) {
         return NGX_ERROR;
     }
@@ -194,9 +272,9 @@ ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
 }
 
 
-static ngx_table_elt_t *
-ngx_http_quickblox_refusal_push(ngx_http_request_t *r, const char *name,
-    size_t len, ngx_str_t *value)
+ngx_table_elt_t *
+ngx_http_quickblox_add_header(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value)
 {
     ngx_table_elt_t  *h;
 
@@ -206,7 +284,7 @@ ngx_http_quickblox_refusal_push(ngx_http_request_t *r, const char *name,
     }
 
     h->hash = 1;
-    h->key.len = len;
+    h->key.len = ngx_strlen(name);
     h->key.data = (u_char *) name;
     h->value = *value;
     h->lowcase_key = NULL;
@@ -214,6 +292,33 @@ ngx_http_quickblox_refusal_push(ngx_http_request_t *r, const char *name,
     ngx_http_quickblox_unlink_header(h);
 
     return h;
+}
+
+
+ngx_int_t
+ngx_http_quickblox_set_cookie(ngx_http_request_t *r,
+    ngx_http_quickblox_application_t *app, ngx_str_t *value)
+{
+    u_char            *p;
+    ngx_str_t          header;
+
+    static ngx_str_t   clear =
+        ngx_string("; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+
+    p = ngx_pnalloc(r->pool, app->cookie.name.len + 1
+                             + (value ? value->len : clear.len)
+                             + app->cookie_attributes.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    header.data = p;
+    header.len = ngx_sprintf(p, "%V=%V%V", &app->cookie.name,
+                             value ? value : &clear, &app->cookie_attributes)
+                 - p;
+
+    return ngx_http_quickblox_add_header(r, "Set-Cookie", &header)
+           ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -253,12 +358,8 @@ ngx_http_quickblox_refusal_grpc(ngx_http_request_t *r,
     value.data = p;
     value.len = ngx_sprintf(p, "%ui", refusal->grpc_status) - p;
 
-    if (ngx_http_quickblox_refusal_push(r, "grpc-status",
-                                        sizeof("grpc-status") - 1, &value)
-        == NULL
-        || ngx_http_quickblox_refusal_push(r, "grpc-message",
-                                           sizeof("grpc-message") - 1,
-                                           &refusal->text)
+    if (ngx_http_quickblox_add_header(r, "grpc-status", &value) == NULL
+        || ngx_http_quickblox_add_header(r, "grpc-message", &refusal->text)
            == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

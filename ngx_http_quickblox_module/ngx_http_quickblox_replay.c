@@ -52,7 +52,7 @@ static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 
 
 #define ngx_http_quickblox_is_client(ctx)                                    \
-    ((ctx)->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT)
+    ngx_http_quickblox_is_brought((ctx)->credential.source)
 
 
 ngx_int_t
@@ -594,7 +594,7 @@ ngx_http_quickblox_replay_again(ngx_http_request_t *r,
     ctx->replayed = 1;
     ctx->resume = ngx_http_quickblox_replay_resume;
 
-    rc = ngx_http_quickblox_session_get(r, ctx, 0);
+    rc = ngx_http_quickblox_session_get(r, ctx, NGX_HTTP_QUICKBLOX_GET);
 
     if (rc == NGX_AGAIN) {
         return;
@@ -627,7 +627,7 @@ ngx_http_quickblox_replay_resume(ngx_http_request_t *r)
     if (ctx->result != NGX_HTTP_QUICKBLOX_RESULT_OK) {
         ctx->granted = 0;
         ngx_http_quickblox_replay_refuse(r, ctx,
-                                       NGX_HTTP_QUICKBLOX_REFUSE_UNAVAILABLE);
+                                         ngx_http_quickblox_refusal(ctx));
         return;
     }
 

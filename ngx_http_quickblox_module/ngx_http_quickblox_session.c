@@ -1,12 +1,11 @@
 
 #include "ngx_http_quickblox_session.h"
-#include "ngx_http_quickblox_api.h"
+#include "ngx_http_quickblox_ask.h"
+#include "ngx_http_quickblox_listener.h"
 #include "ngx_http_quickblox_zone.h"
 
-#include <openssl/rand.h>
 
-
-/* what the API answers to a wrong signature, clock or nonce */
+/* what the API answers to a wrong signature, clock or nonce, or a login */
 #define NGX_HTTP_QUICKBLOX_UNPROCESSABLE  422
 
 /* ms between two looks at what another worker asks, as proxy_cache_lock */
@@ -16,7 +15,8 @@
 /*
  * A look-up under way, in this worker or, if it polls, in another one.  It
  * has the requests that wait for it, or none when it renews a session in the
- * background or they all have gone away.
+ * background or they all have gone away.  One that is single looks nothing up
+ * and leaves nothing in the zone.
  */
 
 struct ngx_http_quickblox_flight_s {
@@ -25,7 +25,9 @@ struct ngx_http_quickblox_flight_s {
     ngx_pool_t                        *pool;
     ngx_http_quickblox_application_t  *application;
     ngx_http_quickblox_credential_t    credential;
-    ngx_str_t                          token;     /* to be validated */
+    ngx_str_t                          token;     /* to be asked about */
+    uint64_t                           user_id;   /* of it, if known */
+    time_t                             expires;
     ngx_http_quickblox_ask_e           ask;
     uint32_t                           lease;
     ngx_msec_t                         deadline;
@@ -35,10 +37,18 @@ struct ngx_http_quickblox_flight_s {
 
     ngx_uint_t                         flags;     /* of the look-up */
 
+    unsigned                           single:1;  /* of one request alone */
     unsigned                           polling:1;
     unsigned                           retried:1;
     unsigned                           clock_set:1;
 };
+
+
+/* what a rejection says: a token is none, or a login is wrong */
+
+#define ngx_http_quickblox_rejected(source)                                  \
+    (ngx_http_quickblox_is_people(source)                                    \
+     ? NGX_HTTP_QUICKBLOX_RESULT_REFUSED : NGX_HTTP_QUICKBLOX_RESULT_REJECTED)
 
 
 static void ngx_http_quickblox_session_found(ngx_http_request_t *r,
@@ -53,6 +63,7 @@ static ngx_int_t ngx_http_quickblox_session_wait(ngx_http_request_t *r,
 static void ngx_http_quickblox_session_wake(ngx_event_t *ev);
 static void ngx_http_quickblox_session_stale(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
+static void ngx_http_quickblox_session_tell(ngx_http_quickblox_ctx_t *ctx);
 
 static ngx_queue_t *ngx_http_quickblox_flights(ngx_http_request_t *r,
     ngx_http_quickblox_credential_t *credential);
@@ -61,23 +72,28 @@ static ngx_http_quickblox_flight_t *ngx_http_quickblox_flight_find(
 static ngx_http_quickblox_flight_t *ngx_http_quickblox_flight_create(
     ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
     ngx_http_quickblox_found_t *found);
-static ngx_int_t ngx_http_quickblox_flight_set_token(
-    ngx_http_quickblox_flight_t *flight, ngx_str_t *token);
+static ngx_int_t ngx_http_quickblox_flight_copy(
+    ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_credential_t *credential);
+static ngx_int_t ngx_http_quickblox_flight_string(
+    ngx_http_quickblox_flight_t *flight, ngx_str_t *dst, ngx_str_t *src);
+static ngx_int_t ngx_http_quickblox_flight_claimed(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_found_t *found);
+static void ngx_http_quickblox_flight_destroy(ngx_pool_t *pool,
+    ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_free(
     ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_poll(ngx_event_t *ev);
 static void ngx_http_quickblox_flight_start(
     ngx_http_quickblox_flight_t *flight);
-static ngx_int_t ngx_http_quickblox_flight_validate(
-    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
-static ngx_int_t ngx_http_quickblox_flight_login(
-    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_called(
     ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_validated(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_dead(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_tell(
+    ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_created(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_refused(
@@ -85,8 +101,21 @@ static void ngx_http_quickblox_flight_refused(
 static void ngx_http_quickblox_flight_store(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call,
     ngx_http_quickblox_answer_t *answer, ngx_uint_t created);
+static void ngx_http_quickblox_flight_refused_people(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static ngx_uint_t ngx_http_quickblox_flight_is_wrong(
+    ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_wrong(
+    ngx_http_quickblox_flight_t *flight);
+static void ngx_http_quickblox_flight_upgraded(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_ended(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static ngx_int_t ngx_http_quickblox_flight_parse(
-    ngx_http_quickblox_call_t *call, ngx_http_quickblox_answer_t *answer);
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call,
+    ngx_http_quickblox_answer_t *answer);
+static void ngx_http_quickblox_flight_reason(ngx_http_quickblox_call_t *call,
+    const char *reason);
 static ngx_uint_t ngx_http_quickblox_flight_kind(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_answer_t *answer);
 static void ngx_http_quickblox_flight_failed(
@@ -112,7 +141,7 @@ static ngx_str_t  ngx_http_quickblox_bad_signature =
 
 ngx_int_t
 ngx_http_quickblox_session_get(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx, ngx_uint_t force)
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_get_e how)
 {
     ngx_int_t                      rc;
     ngx_uint_t                     flags;
@@ -120,10 +149,15 @@ ngx_http_quickblox_session_get(ngx_http_request_t *r,
     ngx_http_quickblox_found_t     found;
     ngx_http_quickblox_flight_t   *flight;
 
-    flags = force ? NGX_HTTP_QUICKBLOX_ZONE_FORCE : 0;
+    flags = how == NGX_HTTP_QUICKBLOX_GET_AGAIN
+            ? NGX_HTTP_QUICKBLOX_ZONE_FORCE
+            : how == NGX_HTTP_QUICKBLOX_GET_HELD
+            ? NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE : 0;
 
     zone = ngx_http_quickblox_zone_get(ctx->conf->application,
                                        &ctx->credential, flags, &found);
+
+    ctx->single = 0;
 
     rc = NGX_OK;
 
@@ -184,6 +218,58 @@ ngx_http_quickblox_session_get(ngx_http_request_t *r,
 }
 
 
+ngx_int_t
+ngx_http_quickblox_session_ask(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_ask_e ask)
+{
+    ngx_int_t                     rc;
+    ngx_http_quickblox_found_t    found;
+    ngx_http_quickblox_flight_t  *flight;
+
+    ngx_memzero(&found, sizeof(ngx_http_quickblox_found_t));
+
+    found.ask = ask;
+    found.retry_after = ngx_http_quickblox_zone_backoff(
+                                                      ctx->conf->application);
+
+    if (found.retry_after) {
+        ngx_http_quickblox_session_found(r, ctx, &found,
+                                         NGX_HTTP_QUICKBLOX_ZONE_BACKOFF);
+        return NGX_OK;
+    }
+
+    ctx->single = 1;
+    ctx->status = NGX_HTTP_QUICKBLOX_STATUS_MISS;
+
+    flight = ngx_http_quickblox_flight_create(r, ctx, &found);
+
+    if (flight == NULL) {
+        return NGX_ERROR;
+    }
+
+    flight->single = 1;
+
+    rc = ngx_http_quickblox_session_wait(r, ctx, flight);
+
+    ngx_http_quickblox_flight_start(flight);
+
+    return rc;
+}
+
+
+void
+ngx_http_quickblox_session_learn(ngx_http_quickblox_ctx_t *ctx)
+{
+    ngx_http_quickblox_application_t  *app;
+
+    app = ctx->conf->application;
+
+    (void) ngx_http_quickblox_zone_drop(app, &ctx->credential, 0);
+
+    ngx_http_quickblox_zone_store(app, &ctx->credential, 0, &ctx->session, 0);
+}
+
+
 static void
 ngx_http_quickblox_session_found(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_found_t *found,
@@ -225,6 +311,12 @@ ngx_http_quickblox_session_found(ngx_http_request_t *r,
 
     case NGX_HTTP_QUICKBLOX_ZONE_REJECTED:
 
+        ctx->result = ngx_http_quickblox_rejected(ctx->credential.source);
+        ctx->status = NGX_HTTP_QUICKBLOX_STATUS_REJECTED;
+        return;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_NONE:
+
         ctx->result = NGX_HTTP_QUICKBLOX_RESULT_REJECTED;
         ctx->status = NGX_HTTP_QUICKBLOX_STATUS_REJECTED;
         return;
@@ -261,7 +353,7 @@ ngx_http_quickblox_session_copy(ngx_http_request_t *r,
 {
     ngx_str_t  token;
 
-    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+    if (ngx_http_quickblox_is_brought(ctx->credential.source)) {
         token = ctx->credential.token;
 
     } else {
@@ -383,8 +475,9 @@ ngx_http_quickblox_session_stale(ngx_http_request_t *r,
 
     app = ctx->conf->application;
 
-    if (app->cache_stale == 0
-        || ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
+    if (app->cache_stale == 0 || ctx->single
+        || !(ngx_http_quickblox_is_brought(ctx->credential.source)
+             || ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_BASIC)
         || ngx_http_quickblox_zone_backoff(app) == 0)
     {
         return;
@@ -401,15 +494,59 @@ ngx_http_quickblox_session_stale(ngx_http_request_t *r,
         ngx_http_quickblox_session_found(r, ctx, &found, rc);
         (void) ngx_http_quickblox_session_copy(r, ctx, &found.session);
     }
+
+    ngx_http_quickblox_session_cleanse(&found);
 }
 
 
 ngx_int_t
 ngx_http_quickblox_session_expired(ngx_http_quickblox_ctx_t *ctx)
 {
-    return ngx_http_quickblox_zone_drop(ctx->conf->application,
-                                        &ctx->credential,
-                                        ctx->session.generation);
+    ngx_int_t  rc;
+
+    rc = ngx_http_quickblox_zone_drop(ctx->conf->application,
+                                      &ctx->credential,
+                                      ctx->session.generation);
+
+    /* one of the requests that find it out tells */
+
+    if (rc == NGX_OK) {
+        ngx_http_quickblox_session_tell(ctx);
+    }
+
+    return rc;
+}
+
+
+static void
+ngx_http_quickblox_session_tell(ngx_http_quickblox_ctx_t *ctx)
+{
+    ngx_http_request_t        *r;
+    ngx_http_conf_ctx_t        conf_ctx;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = ctx->request;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    conf_ctx.main_conf = r->main_conf;
+    conf_ctx.srv_conf = r->srv_conf;
+    conf_ctx.loc_conf = r->loc_conf;
+
+    ngx_http_quickblox_listener_tell(&conf_ctx, clcf->error_log,
+                                     ctx->credential.source, &ctx->session);
+}
+
+
+void
+ngx_http_quickblox_session_end(ngx_http_quickblox_ctx_t *ctx)
+{
+    if (ngx_http_quickblox_zone_drop(ctx->conf->application, &ctx->credential,
+                                     ctx->session.generation)
+        == NGX_DECLINED)
+    {
+        ngx_http_quickblox_session_suspect(ctx);
+    }
 }
 
 
@@ -425,7 +562,7 @@ void
 ngx_http_quickblox_session_accepted(ngx_http_quickblox_ctx_t *ctx)
 {
     if (ctx->session.proved
-        || ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT)
+        || ngx_http_quickblox_is_brought(ctx->credential.source))
     {
         return;
     }
@@ -440,8 +577,8 @@ ngx_http_quickblox_session_accepted(ngx_http_quickblox_ctx_t *ctx)
 void
 ngx_http_quickblox_session_forget(ngx_http_quickblox_ctx_t *ctx)
 {
-    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
-        (void) ngx_http_quickblox_session_expired(ctx);
+    if (ngx_http_quickblox_is_brought(ctx->credential.source)) {
+        ngx_http_quickblox_session_end(ctx);
 
     } else {
         ngx_http_quickblox_session_suspect(ctx);
@@ -509,6 +646,7 @@ ngx_http_quickblox_flight_find(ngx_http_request_t *r,
         if (ngx_memcmp(flight->credential.key, ctx->credential.key,
                        NGX_HTTP_QUICKBLOX_DIGEST_LEN)
             == 0
+            && !flight->single
             && (flight->polling || flight->lease == lease))
         {
             return flight;
@@ -554,31 +692,15 @@ ngx_http_quickblox_flight_create(ngx_http_request_t *r,
     flight->poll.data = flight;
     flight->poll.log = clcf->error_log;
 
-    if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
-        if (ngx_http_quickblox_flight_set_token(flight, &ctx->credential.token)
-            != NGX_OK)
-        {
-            goto failed;
-        }
-
-        flight->credential.token = flight->token;
+    if (ngx_http_quickblox_flight_copy(flight, &ctx->credential) != NGX_OK) {
+        goto failed;
     }
 
     if (found == NULL) {
         flight->polling = 1;
 
-    } else {
-        flight->ask = found->ask;
-        flight->lease = found->lease;
-
-        if (ctx->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
-            && found->ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE
-            && ngx_http_quickblox_flight_set_token(flight,
-                                                   &found->session.token)
-               != NGX_OK)
-        {
-            goto failed;
-        }
+    } else if (ngx_http_quickblox_flight_claimed(flight, found) != NGX_OK) {
+        goto failed;
     }
 
     ngx_queue_init(&flight->waiters);
@@ -589,24 +711,87 @@ ngx_http_quickblox_flight_create(ngx_http_request_t *r,
 
 failed:
 
-    ngx_destroy_pool(pool);
+    ngx_http_quickblox_flight_destroy(pool, flight);
 
     return NULL;
 }
 
 
+/* the request may go away before the flight ends */
+
 static ngx_int_t
-ngx_http_quickblox_flight_set_token(ngx_http_quickblox_flight_t *flight,
-    ngx_str_t *token)
+ngx_http_quickblox_flight_copy(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_credential_t *credential)
 {
-    flight->token.data = ngx_pstrdup(flight->pool, token);
-    if (flight->token.data == NULL) {
+    ngx_http_quickblox_credential_t  *copy;
+
+    flight->credential = *credential;
+    copy = &flight->credential;
+
+    ngx_str_null(&copy->token);
+    ngx_str_null(&copy->login);
+    ngx_str_null(&copy->email);
+    ngx_str_null(&copy->password);
+
+    if (ngx_http_quickblox_flight_string(flight, &copy->token,
+                                         &credential->token)
+        != NGX_OK
+        || ngx_http_quickblox_flight_string(flight, &copy->login,
+                                            &credential->login)
+           != NGX_OK
+        || ngx_http_quickblox_flight_string(flight, &copy->email,
+                                            &credential->email)
+           != NGX_OK
+        || ngx_http_quickblox_flight_string(flight, &copy->password,
+                                            &credential->password)
+           != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    flight->token.len = token->len;
+    flight->token = copy->token;
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_flight_string(ngx_http_quickblox_flight_t *flight,
+    ngx_str_t *dst, ngx_str_t *src)
+{
+    if (src->len == 0) {
+        return NGX_OK;
+    }
+
+    dst->data = ngx_pstrdup(flight->pool, src);
+    if (dst->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    dst->len = src->len;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_flight_claimed(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_found_t *found)
+{
+    flight->polling = 0;
+    flight->ask = found->ask;
+    flight->lease = found->lease;
+    flight->user_id = found->session.user_id;
+    flight->expires = found->session.expires;
+
+    if (found->ask != NGX_HTTP_QUICKBLOX_ASK_VALIDATE
+        || ngx_http_quickblox_is_brought(flight->credential.source))
+    {
+        return NGX_OK;
+    }
+
+    return ngx_http_quickblox_flight_string(flight, &flight->token,
+                                            &found->session.token);
 }
 
 
@@ -619,11 +804,31 @@ ngx_http_quickblox_flight_free(ngx_http_quickblox_flight_t *flight)
         ngx_del_timer(&flight->poll);
     }
 
-    if (flight->token.len) {
-        ngx_explicit_memzero(flight->token.data, flight->token.len);
+    ngx_http_quickblox_flight_destroy(flight->pool, flight);
+}
+
+
+static void
+ngx_http_quickblox_flight_destroy(ngx_pool_t *pool,
+    ngx_http_quickblox_flight_t *flight)
+{
+    ngx_uint_t   i;
+    ngx_str_t   *secret[4];
+
+    if (flight) {
+        secret[0] = &flight->token;
+        secret[1] = &flight->credential.login;
+        secret[2] = &flight->credential.email;
+        secret[3] = &flight->credential.password;
+
+        for (i = 0; i < 4; i++) {
+            if (secret[i]->len) {
+                ngx_explicit_memzero(secret[i]->data, secret[i]->len);
+            }
+        }
     }
 
-    ngx_destroy_pool(flight->pool);
+    ngx_destroy_pool(pool);
 }
 
 
@@ -653,16 +858,8 @@ ngx_http_quickblox_flight_poll(ngx_event_t *ev)
         break;
 
     case NGX_HTTP_QUICKBLOX_ZONE_CLAIMED:
-        flight->polling = 0;
-        flight->ask = found.ask;
-        flight->lease = found.lease;
 
-        if (flight->token.len == 0
-            && found.ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE
-            && ngx_http_quickblox_flight_set_token(flight,
-                                                   &found.session.token)
-               != NGX_OK)
-        {
+        if (ngx_http_quickblox_flight_claimed(flight, &found) != NGX_OK) {
             ngx_http_quickblox_flight_failed(flight, NULL, 0, "out of memory");
             break;
         }
@@ -678,8 +875,8 @@ ngx_http_quickblox_flight_poll(ngx_event_t *ev)
 
     case NGX_HTTP_QUICKBLOX_ZONE_REJECTED:
         ngx_http_quickblox_flight_finish(flight,
-                                         NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
-                                         NULL, 0, NULL);
+                       ngx_http_quickblox_rejected(flight->credential.source),
+                       NULL, 0, NULL);
         break;
 
     case NGX_HTTP_QUICKBLOX_ZONE_FOREIGN:
@@ -702,7 +899,6 @@ ngx_http_quickblox_flight_poll(ngx_event_t *ev)
 static void
 ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
 {
-    ngx_int_t                   rc;
     ngx_http_quickblox_call_t  *call;
 
     if (flight->deadline == 0) {
@@ -726,16 +922,10 @@ ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
         return;
     }
 
-    ngx_str_set(&call->path, "/session.json");
-
-    if (flight->ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE) {
-        rc = ngx_http_quickblox_flight_validate(flight, call);
-
-    } else {
-        rc = ngx_http_quickblox_flight_login(flight, call);
-    }
-
-    if (rc != NGX_OK) {
+    if (ngx_http_quickblox_ask(call, flight->ask, &flight->credential,
+                               &flight->token)
+        != NGX_OK)
+    {
         ngx_http_quickblox_api_free(call);
         ngx_http_quickblox_flight_failed(flight, NULL, 0,
                                          "the call could not be made");
@@ -747,75 +937,6 @@ ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
     call->timeout = flight->deadline - ngx_current_msec;
 
     ngx_http_quickblox_api_start(call);
-}
-
-
-static ngx_int_t
-ngx_http_quickblox_flight_validate(ngx_http_quickblox_flight_t *flight,
-    ngx_http_quickblox_call_t *call)
-{
-    call->method = NGX_HTTP_GET;
-    ngx_str_set(&call->method_name, "GET");
-
-    call->token.data = ngx_pstrdup(call->pool, &flight->token);
-    if (call->token.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    call->token.len = flight->token.len;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_quickblox_flight_login(ngx_http_quickblox_flight_t *flight,
-    ngx_http_quickblox_call_t *call)
-{
-    time_t                             now;
-    uint32_t                           nonce;
-    u_char                             number[NGX_INT32_LEN];
-    u_char                             stamp[NGX_TIME_T_LEN];
-    ngx_http_quickblox_create_t        p;
-    ngx_http_quickblox_application_t  *app;
-
-    app = flight->application;
-
-    call->method = NGX_HTTP_POST;
-    ngx_str_set(&call->method_name, "POST");
-
-    if (RAND_bytes((u_char *) &nonce, sizeof(nonce)) != 1) {
-        return NGX_ERROR;
-    }
-
-    now = ngx_time() + ngx_http_quickblox_zone_clock(app);
-
-    ngx_memzero(&p, sizeof(ngx_http_quickblox_create_t));
-
-    p.application_id = app->id;
-    p.auth_key = app->auth_key;
-    p.auth_secret = app->auth_secret;
-    p.signature = app->signature;
-
-    p.nonce.data = number;
-    p.nonce.len = ngx_sprintf(number, "%uD", nonce & 0x7fffffff) - number;
-
-    p.timestamp.data = stamp;
-    p.timestamp.len = ngx_sprintf(stamp, "%T", now) - stamp;
-
-    if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_USER) {
-        p.login = app->login;
-        p.email = app->email;
-        p.password = app->password;
-    }
-
-    call->body.data = ngx_pnalloc(call->pool,
-                                  ngx_http_quickblox_create_size(&p));
-    if (call->body.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_quickblox_create_body(&p, &call->body);
 }
 
 
@@ -854,10 +975,22 @@ ngx_http_quickblox_flight_called(ngx_http_quickblox_call_t *call)
         return;
     }
 
-    if (flight->ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE) {
-        ngx_http_quickblox_flight_validated(flight, call);
+    switch (flight->ask) {
 
-    } else {
+    case NGX_HTTP_QUICKBLOX_ASK_VALIDATE:
+        ngx_http_quickblox_flight_validated(flight, call);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ASK_UPGRADE:
+        ngx_http_quickblox_flight_upgraded(flight, call);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ASK_DOWNGRADE:
+    case NGX_HTTP_QUICKBLOX_ASK_DESTROY:
+        ngx_http_quickblox_flight_ended(flight, call);
+        break;
+
+    default: /* NGX_HTTP_QUICKBLOX_ASK_CREATE */
         ngx_http_quickblox_flight_created(flight, call);
     }
 }
@@ -881,7 +1014,7 @@ ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
         return;
     }
 
-    if (ngx_http_quickblox_flight_parse(call, &answer) != NGX_OK) {
+    if (ngx_http_quickblox_flight_parse(flight, call, &answer) != NGX_OK) {
         ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
         return;
     }
@@ -898,12 +1031,13 @@ ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
     {
         ngx_http_quickblox_flight_store(flight, call, &answer, 0);
 
-    } else if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+    } else if (ngx_http_quickblox_is_brought(flight->credential.source)) {
 
         ngx_http_quickblox_flight_answers(flight);
 
-        ngx_http_quickblox_zone_reject(flight->application,
-                                       &flight->credential, flight->lease, 1);
+        (void) ngx_http_quickblox_zone_reject(flight->application,
+                                              &flight->credential,
+                                              flight->lease, 1);
 
         ngx_http_quickblox_flight_finish(flight,
                                          NGX_HTTP_QUICKBLOX_RESULT_FOREIGN,
@@ -928,7 +1062,9 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
 {
     ngx_http_quickblox_flight_answers(flight);
 
-    if (flight->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+    if (!ngx_http_quickblox_is_brought(flight->credential.source)) {
+        ngx_http_quickblox_flight_tell(flight);
+
         flight->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
         ngx_http_quickblox_flight_start(flight);
         return;
@@ -937,8 +1073,12 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
     if (ngx_http_quickblox_has_error(&call->answer,
                                      &ngx_http_quickblox_expired))
     {
-        ngx_http_quickblox_zone_reject(flight->application,
-                                       &flight->credential, flight->lease, 0);
+        if (ngx_http_quickblox_zone_reject(flight->application,
+                                           &flight->credential,
+                                           flight->lease, 0))
+        {
+            ngx_http_quickblox_flight_tell(flight);
+        }
 
         ngx_http_quickblox_flight_finish(flight,
                                          NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
@@ -955,10 +1095,29 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
 }
 
 
+/* a session that was known has ended */
+
+static void
+ngx_http_quickblox_flight_tell(ngx_http_quickblox_flight_t *flight)
+{
+    ngx_http_quickblox_session_t  session;
+
+    ngx_memzero(&session, sizeof(ngx_http_quickblox_session_t));
+
+    session.user_id = flight->user_id;
+    session.expires = flight->expires;
+
+    ngx_http_quickblox_listener_tell(&flight->conf_ctx, flight->log,
+                                     flight->credential.source, &session);
+}
+
+
 static void
 ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call)
 {
+    ngx_int_t                    rc;
+    ngx_uint_t                   own;
     ngx_http_quickblox_answer_t  answer;
 
     if (call->status != NGX_HTTP_CREATED && call->status != NGX_HTTP_OK) {
@@ -966,17 +1125,28 @@ ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
         return;
     }
 
-    if (ngx_http_quickblox_flight_parse(call, &answer) != NGX_OK) {
-        ngx_http_quickblox_flight_failed(flight, call, 1, NULL);
+    /* what a provider of identities answers to one client backs off nobody */
+
+    own = flight->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_BASIC;
+
+    rc = ngx_http_quickblox_flight_parse(flight, call, &answer);
+
+    if (rc == NGX_DECLINED && !own) {
+        ngx_http_quickblox_flight_wrong(flight);
+        return;
+    }
+
+    if (rc != NGX_OK) {
+        ngx_http_quickblox_flight_failed(flight, call, own, NULL);
         return;
     }
 
     if (answer.application_id != flight->application->id_number) {
-        ngx_http_quickblox_flight_failed(flight, call, 1,
+        ngx_http_quickblox_flight_failed(flight, call, own,
                                          "a session of another application");
 
     } else if (!ngx_http_quickblox_flight_kind(flight, &answer)) {
-        ngx_http_quickblox_flight_failed(flight, call, 1,
+        ngx_http_quickblox_flight_failed(flight, call, own,
                                          "a session of another kind");
 
     } else {
@@ -1016,6 +1186,10 @@ ngx_http_quickblox_flight_refused(ngx_http_quickblox_flight_t *flight,
     {
         reason = "unexpected signature, is \"auth_secret\" right?";
 
+    } else if (ngx_http_quickblox_is_people(flight->credential.source)) {
+        ngx_http_quickblox_flight_refused_people(flight, call);
+        return;
+
     } else if (call->status == NGX_HTTP_UNAUTHORIZED) {
         reason = "the application's login or password is refused";
 
@@ -1027,52 +1201,217 @@ ngx_http_quickblox_flight_refused(ngx_http_quickblox_flight_t *flight,
 }
 
 
-/* what is wrong with an answer becomes the call's reason */
+/* whose fault is it? */
+
+static void
+ngx_http_quickblox_flight_refused_people(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_BASIC) {
+
+        if (ngx_http_quickblox_flight_is_wrong(call)) {
+            ngx_http_quickblox_flight_wrong(flight);
+
+        } else {
+            ngx_http_quickblox_flight_failed(flight, call, 0,
+                                         call->status == NGX_HTTP_NOT_FOUND
+                                         ? "is \"api_host\" right?" : NULL);
+        }
+
+        return;
+    }
+
+    if (call->status == NGX_HTTP_UNAUTHORIZED) {
+        ngx_http_quickblox_flight_failed(flight, call, 1,
+                                  "the application's \"api_key\" is refused");
+
+    } else if (call->status == NGX_HTTP_NOT_FOUND
+               || call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE)
+    {
+        ngx_http_quickblox_flight_wrong(flight);
+
+    } else {
+        ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_flight_is_wrong(ngx_http_quickblox_call_t *call)
+{
+    return call->status == NGX_HTTP_UNAUTHORIZED
+           || call->status == NGX_HTTP_FORBIDDEN
+           || call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE;
+}
+
+
+/* a wrong login or password, or no such user */
+
+static void
+ngx_http_quickblox_flight_wrong(ngx_http_quickblox_flight_t *flight)
+{
+    ngx_http_quickblox_flight_answers(flight);
+
+    if (!flight->single) {
+        (void) ngx_http_quickblox_zone_reject(flight->application,
+                                              &flight->credential,
+                                              flight->lease, 0);
+    }
+
+    ngx_http_quickblox_flight_finish(flight,
+                                     NGX_HTTP_QUICKBLOX_RESULT_REFUSED,
+                                     NULL, 0, NULL);
+}
+
+
+/* the token has become a user's, and is the same */
+
+static void
+ngx_http_quickblox_flight_upgraded(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    ngx_int_t                    rc;
+    const char                  *reason;
+    ngx_http_quickblox_answer_t  answer;
+
+    if (call->status == NGX_HTTP_UNAUTHORIZED
+        && ngx_http_quickblox_has_error(&call->answer,
+                                        &ngx_http_quickblox_expired))
+    {
+        ngx_http_quickblox_flight_answers(flight);
+        ngx_http_quickblox_flight_finish(flight,
+                                         NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
+                                         NULL, 0, NULL);
+        return;
+    }
+
+    if (ngx_http_quickblox_flight_is_wrong(call)) {
+        ngx_http_quickblox_flight_wrong(flight);
+        return;
+    }
+
+    if (call->status < NGX_HTTP_OK || call->status > NGX_HTTP_ACCEPTED) {
+        ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
+        return;
+    }
+
+    rc = ngx_http_quickblox_parse_user(&call->answer, &answer.user_id,
+                                       &reason);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_quickblox_flight_wrong(flight);
+        return;
+    }
+
+    if (rc == NGX_ERROR) {
+        ngx_http_quickblox_flight_reason(call, reason);
+        ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
+        return;
+    }
+
+    answer.application_id = flight->application->id_number;
+    answer.token_len = flight->token.len;
+    ngx_memcpy(answer.token, flight->token.data, flight->token.len);
+
+    ngx_http_quickblox_flight_store(flight, call, &answer, 0);
+
+    ngx_explicit_memzero(&answer, sizeof(ngx_http_quickblox_answer_t));
+}
+
+
+/* what has ended before has ended, too */
+
+static void
+ngx_http_quickblox_flight_ended(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    if (call->status >= NGX_HTTP_SPECIAL_RESPONSE
+        && !ngx_http_quickblox_flight_is_wrong(call))
+    {
+        ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
+        return;
+    }
+
+    ngx_http_quickblox_flight_answers(flight);
+    ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_OK,
+                                     NULL, 0, NULL);
+}
+
+
+/*
+ * NGX_OK; NGX_DECLINED for "errors" and no session; NGX_ERROR; what is wrong
+ * with an answer becomes the call's reason
+ */
 
 static ngx_int_t
-ngx_http_quickblox_flight_parse(ngx_http_quickblox_call_t *call,
-    ngx_http_quickblox_answer_t *answer)
+ngx_http_quickblox_flight_parse(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call, ngx_http_quickblox_answer_t *answer)
 {
+    time_t       expires;
     ngx_int_t    rc;
     const char  *reason;
 
-    rc = ngx_http_quickblox_parse_session(&call->answer, answer, &reason);
+    if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN
+        && flight->ask == NGX_HTTP_QUICKBLOX_ASK_CREATE)
+    {
+        rc = ngx_http_quickblox_parse_token(&call->answer, answer, &expires,
+                                            &reason);
+        if (rc == NGX_OK) {
+
+            /* the API key's application, and the user that was asked for */
+
+            answer->application_id = flight->application->id_number;
+            answer->user_id = flight->credential.user_id;
+
+            if (call->expires == NGX_ERROR) {
+                call->expires = expires;
+            }
+        }
+
+    } else {
+        rc = ngx_http_quickblox_parse_session(&call->answer, answer, &reason);
+    }
 
     if (rc == NGX_OK) {
         return NGX_OK;
     }
 
-    if (rc == NGX_DECLINED) {
-        reason = "has errors and no session";
-    }
+    ngx_http_quickblox_flight_reason(call, rc == NGX_DECLINED
+                                           ? "has errors and no session"
+                                           : reason);
+    return rc;
+}
 
+
+static void
+ngx_http_quickblox_flight_reason(ngx_http_quickblox_call_t *call,
+    const char *reason)
+{
     call->reason.data = call->reason_text;
     call->reason.len = ngx_snprintf(call->reason_text,
                                     sizeof(call->reason_text),
                                     "the answer %s", reason)
                        - call->reason_text;
-
-    return NGX_ERROR;
 }
 
 
-/* the gateway's user has a user session, its application has none */
+/* users have user sessions, the application has none, and they stay so */
 
 static ngx_uint_t
 ngx_http_quickblox_flight_kind(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_answer_t *answer)
 {
-    switch (flight->credential.source) {
-
-    case NGX_HTTP_QUICKBLOX_SOURCE_USER:
-        return answer->user_id != 0;
-
-    case NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION:
-        return answer->user_id == 0;
-
-    default: /* NGX_HTTP_QUICKBLOX_SOURCE_CLIENT */
+    if (ngx_http_quickblox_is_brought(flight->credential.source)) {
         return 1;
     }
+
+    if (flight->ask == NGX_HTTP_QUICKBLOX_ASK_VALIDATE) {
+        return answer->user_id == flight->user_id;
+    }
+
+    return (flight->credential.source
+            == NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION)
+           == (answer->user_id == 0);
 }
 
 
@@ -1103,8 +1442,10 @@ ngx_http_quickblox_flight_store(ngx_http_quickblox_flight_t *flight,
         session.expires = call->expires;
     }
 
-    ngx_http_quickblox_zone_store(app, &flight->credential, flight->lease,
-                                  &session, created);
+    if (!flight->single) {
+        ngx_http_quickblox_zone_store(app, &flight->credential, flight->lease,
+                                      &session, created);
+    }
 
     ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_OK,
                                      &session, 0, NULL);
@@ -1126,7 +1467,10 @@ ngx_http_quickblox_flight_failed(ngx_http_quickblox_flight_t *flight,
 
     app = flight->application;
 
-    ngx_http_quickblox_zone_release(app, &flight->credential, flight->lease);
+    if (!flight->single) {
+        ngx_http_quickblox_zone_release(app, &flight->credential,
+                                        flight->lease);
+    }
 
     if (backoff) {
         log = ngx_http_quickblox_zone_failed(app, call->started,

@@ -128,7 +128,14 @@ ngx_http_quickblox_add_header_variable(ngx_conf_t *cf, ngx_str_t *name)
         if (key[i].key.len == var.len
             && ngx_strncmp(key[i].key.data, var.data, var.len) == 0)
         {
-            /* added before, or one of nginx's own such as $http_user_agent */
+            /*
+             * added before, or one of nginx's own such as $http_cookie, which
+             * may be evaluated before the list changes
+             */
+
+            v = key[i].value;
+            v->flags |= NGX_HTTP_VAR_NOCACHEABLE;
+
             return NGX_OK;
         }
     }
@@ -173,7 +180,7 @@ ngx_http_quickblox_token_variable(ngx_http_request_t *r,
 
     qlcf = ngx_http_get_module_loc_conf(r, ngx_http_quickblox_module);
 
-    if (qlcf->application != ctx->conf->application) {
+    if (qlcf->application != ctx->conf->application || ctx->listener) {
         v->not_found = 1;
         return NGX_OK;
     }
@@ -358,7 +365,7 @@ ngx_http_quickblox_variable_session(ngx_http_request_t *r,
 
     ctx = ngx_http_quickblox_get_ctx(r, 0);
 
-    if (ctx == NULL || !ctx->granted) {
+    if (ctx == NULL || !(ctx->granted || ctx->listener)) {
         v->not_found = 1;
         return NULL;
     }

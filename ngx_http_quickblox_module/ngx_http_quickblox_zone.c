@@ -102,15 +102,38 @@ static ngx_http_quickblox_zone_e ngx_http_quickblox_zone_get_held(
     ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,
     ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now);
+static void ngx_http_quickblox_zone_claim(
+    ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential,
+    ngx_http_quickblox_record_t *record, ngx_http_quickblox_found_t *found,
+    ngx_http_quickblox_now_t *now);
+static ngx_http_quickblox_zone_e ngx_http_quickblox_zone_get_people(
+    ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,
+    ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now);
+static void ngx_http_quickblox_zone_held_init(
+    ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_record_t *record, ngx_http_quickblox_now_t *now);
 static void ngx_http_quickblox_zone_renew(
     ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential,
     ngx_http_quickblox_record_t *record, ngx_http_quickblox_held_t *held,
     ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now);
+static ngx_http_quickblox_record_t *ngx_http_quickblox_zone_claimed(
+    ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, uint32_t lease);
+static ngx_http_quickblox_record_t *ngx_http_quickblox_zone_place(
+    ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, uint32_t lease,
+    ngx_http_quickblox_now_t *now);
 static void ngx_http_quickblox_zone_store_held(
     ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_record_t *record,
     ngx_http_quickblox_session_t *session, ngx_uint_t created,
     ngx_http_quickblox_now_t *now);
+static void ngx_http_quickblox_zone_remove(
+    ngx_http_quickblox_table_t *table,
+    ngx_http_quickblox_credential_t *credential);
 static time_t ngx_http_quickblox_zone_retry_after(
     ngx_http_quickblox_application_t *app);
 static uint32_t ngx_http_quickblox_zone_lease(
@@ -132,7 +155,7 @@ static ngx_http_quickblox_record_t *ngx_http_quickblox_zone_record(
     ngx_shmtx_unlock(&ngx_http_quickblox_zone_of(app)->shpool->mutex)
 
 #define ngx_http_quickblox_zone_table(app, credential)                       \
-    ((credential)->source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT                \
+    (ngx_http_quickblox_is_brought((credential)->source)                     \
      ? &ngx_http_quickblox_zone_of(app)->head->clients                       \
      : &ngx_http_quickblox_zone_of(app)->head->held)
 
@@ -452,6 +475,8 @@ ngx_http_quickblox_zone_get(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_now_t   now;
     ngx_http_quickblox_zone_e  rc;
 
+    ngx_memzero(&found->session, sizeof(ngx_http_quickblox_session_t));
+
     found->ask = NGX_HTTP_QUICKBLOX_ASK_NOTHING;
     found->lease = 0;
     found->retry_after = 0;
@@ -460,12 +485,11 @@ ngx_http_quickblox_zone_get(ngx_http_quickblox_application_t *app,
 
     ngx_http_quickblox_zone_lock(app);
 
-    if (credential->source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+    if (ngx_http_quickblox_is_brought(credential->source)) {
         found->session.token = credential->token;
         rc = ngx_http_quickblox_zone_get_client(app, credential, flags, found,
                                                 &now);
     } else {
-        ngx_str_null(&found->session.token);
         rc = ngx_http_quickblox_zone_get_held(app, credential, flags, found,
                                               &now);
     }
@@ -481,12 +505,11 @@ ngx_http_quickblox_zone_get_client(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,
     ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now)
 {
-    ngx_uint_t                    evicted;
-    ngx_http_quickblox_table_t   *table;
     ngx_http_quickblox_record_t  *record;
 
-    table = &ngx_http_quickblox_zone_of(app)->head->clients;
-    record = ngx_http_quickblox_table_find(table, credential->key);
+    record = ngx_http_quickblox_table_find(
+                              &ngx_http_quickblox_zone_of(app)->head->clients,
+                              credential->key);
 
     if (record && record->state == NGX_HTTP_QUICKBLOX_VALID
         && now->unix_sec < record->expires && now->sec < record->valid
@@ -529,6 +552,31 @@ ngx_http_quickblox_zone_get_client(ngx_http_quickblox_application_t *app,
         return NGX_HTTP_QUICKBLOX_ZONE_BACKOFF;
     }
 
+    if (record && record->state == NGX_HTTP_QUICKBLOX_VALID) {
+        ngx_http_quickblox_zone_copy(found, record);
+    }
+
+    found->ask = NGX_HTTP_QUICKBLOX_ASK_VALIDATE;
+
+    ngx_http_quickblox_zone_claim(app, credential, record, found, now);
+
+    return NGX_HTTP_QUICKBLOX_ZONE_CLAIMED;
+}
+
+
+/* what is not known to be a session yet has a record among the clients' */
+
+static void
+ngx_http_quickblox_zone_claim(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential,
+    ngx_http_quickblox_record_t *record, ngx_http_quickblox_found_t *found,
+    ngx_http_quickblox_now_t *now)
+{
+    ngx_uint_t                   evicted;
+    ngx_http_quickblox_table_t  *table;
+
+    table = &ngx_http_quickblox_zone_of(app)->head->clients;
+
     if (record && record->state == NGX_HTTP_QUICKBLOX_REJECTED) {
         ngx_http_quickblox_table_remove(table, record);
         record = NULL;
@@ -539,55 +587,34 @@ ngx_http_quickblox_zone_get_client(ngx_http_quickblox_application_t *app,
                                                  now, &evicted);
     }
 
-    found->ask = NGX_HTTP_QUICKBLOX_ASK_VALIDATE;
-
     if (record) {
         found->lease = ngx_http_quickblox_zone_lease(app, now);
         record->lease = found->lease;
     }
-
-    return NGX_HTTP_QUICKBLOX_ZONE_CLAIMED;
 }
 
 
+/* the first session of one of many users: no place is kept for a wrong one */
+
 static ngx_http_quickblox_zone_e
-ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
+ngx_http_quickblox_zone_get_people(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,
     ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now)
 {
-    ngx_uint_t                       evicted, valid;
-    ngx_http_quickblox_held_t       *held;
-    ngx_http_quickblox_record_t     *record;
-    ngx_http_quickblox_zone_head_t  *head;
+    ngx_http_quickblox_record_t  *record;
 
-    head = ngx_http_quickblox_zone_of(app)->head;
-    record = ngx_http_quickblox_table_find(&head->held, credential->key);
+    record = ngx_http_quickblox_table_find(
+                              &ngx_http_quickblox_zone_of(app)->head->clients,
+                              credential->key);
 
-    held = NULL;
-    valid = 0;
-
-    if (record) {
-        held = &head->tokens[ngx_http_quickblox_table_index(&head->held,
-                                                            record)];
-        valid = record->state == NGX_HTTP_QUICKBLOX_VALID
-                && now->unix_sec < record->expires;
+    if (record && record->state == NGX_HTTP_QUICKBLOX_REJECTED
+        && now->sec < record->valid)
+    {
+        return NGX_HTTP_QUICKBLOX_ZONE_REJECTED;
     }
 
-    if (valid) {
-        ngx_memcpy(found->token, held->token, held->len);
-        found->session.token.data = found->token;
-        found->session.token.len = held->len;
-
-        ngx_http_quickblox_zone_copy(found, record);
-
-        if (!(record->flags & NGX_HTTP_QUICKBLOX_SUSPECT)) {
-
-            if (!(flags & NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW)) {
-                ngx_http_quickblox_zone_renew(app, record, held, found, now);
-            }
-
-            return NGX_HTTP_QUICKBLOX_ZONE_HIT;
-        }
+    if (flags & NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE) {
+        return NGX_HTTP_QUICKBLOX_ZONE_NONE;
     }
 
     if (record && ngx_http_quickblox_table_leased(record, now)) {
@@ -601,19 +628,97 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
         return NGX_HTTP_QUICKBLOX_ZONE_BACKOFF;
     }
 
-    found->ask = valid ? NGX_HTTP_QUICKBLOX_ASK_VALIDATE
-                       : NGX_HTTP_QUICKBLOX_ASK_CREATE;
+    found->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
+
+    ngx_http_quickblox_zone_claim(app, credential, record, found, now);
+
+    return NGX_HTTP_QUICKBLOX_ZONE_CLAIMED;
+}
+
+
+static ngx_http_quickblox_zone_e
+ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,
+    ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now)
+{
+    ngx_uint_t                       evicted, valid, proved;
+    ngx_http_quickblox_held_t       *held;
+    ngx_http_quickblox_record_t     *record;
+    ngx_http_quickblox_zone_head_t  *head;
+
+    head = ngx_http_quickblox_zone_of(app)->head;
+    record = ngx_http_quickblox_table_find(&head->held, credential->key);
+
+    if (record == NULL && ngx_http_quickblox_is_people(credential->source)) {
+        return ngx_http_quickblox_zone_get_people(app, credential, flags,
+                                                  found, now);
+    }
+
+    held = NULL;
+    valid = 0;
+    proved = 0;
+
+    if (record) {
+        held = &head->tokens[ngx_http_quickblox_table_index(&head->held,
+                                                            record)];
+        valid = record->state == NGX_HTTP_QUICKBLOX_VALID
+                && now->unix_sec < record->expires;
+
+        /* a password has to be proved from time to time */
+
+        proved = credential->source != NGX_HTTP_QUICKBLOX_SOURCE_BASIC
+                 || now->sec - held->created < (uint32_t) app->basic_valid;
+    }
+
+    if (valid) {
+        ngx_memcpy(found->token, held->token, held->len);
+        found->session.token.data = found->token;
+        found->session.token.len = held->len;
+
+        ngx_http_quickblox_zone_copy(found, record);
+
+        if (proved && !(record->flags & NGX_HTTP_QUICKBLOX_SUSPECT)) {
+
+            if (!(flags & NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW)) {
+                ngx_http_quickblox_zone_renew(app, credential, record, held,
+                                              found, now);
+            }
+
+            return NGX_HTTP_QUICKBLOX_ZONE_HIT;
+        }
+    }
+
+    if (!valid && (flags & NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE)) {
+        return NGX_HTTP_QUICKBLOX_ZONE_NONE;
+    }
+
+    if (record && ngx_http_quickblox_table_leased(record, now)) {
+        found->lease = record->lease;
+        return NGX_HTTP_QUICKBLOX_ZONE_WAIT;
+    }
+
+    found->retry_after = ngx_http_quickblox_zone_retry_after(app);
+
+    if (found->retry_after) {
+
+        if (valid && !(record->flags & NGX_HTTP_QUICKBLOX_SUSPECT)
+            && now->sec - held->created < (uint32_t) (app->basic_valid
+                                                      + app->cache_stale))
+        {
+            return NGX_HTTP_QUICKBLOX_ZONE_STALE;
+        }
+
+        return NGX_HTTP_QUICKBLOX_ZONE_BACKOFF;
+    }
+
+    found->ask = (valid && proved) ? NGX_HTTP_QUICKBLOX_ASK_VALIDATE
+                                   : NGX_HTTP_QUICKBLOX_ASK_CREATE;
 
     if (record == NULL) {
         record = ngx_http_quickblox_table_insert(&head->held, credential->key,
                                                  1, now, &evicted);
         if (record) {
-            held = &head->tokens[ngx_http_quickblox_table_index(&head->held,
-                                                                record)];
-            ngx_memzero(held, sizeof(ngx_http_quickblox_held_t));
-
-            /* a number that no request under an earlier record has seen */
-            record->generation = now->msec;
+            ngx_http_quickblox_zone_held_init(app, record, now);
             record->flags = NGX_HTTP_QUICKBLOX_PINNED;
         }
     }
@@ -627,6 +732,23 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
 }
 
 
+static void
+ngx_http_quickblox_zone_held_init(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_record_t *record, ngx_http_quickblox_now_t *now)
+{
+    ngx_http_quickblox_held_t       *held;
+    ngx_http_quickblox_zone_head_t  *head;
+
+    head = ngx_http_quickblox_zone_of(app)->head;
+    held = &head->tokens[ngx_http_quickblox_table_index(&head->held, record)];
+
+    ngx_memzero(held, sizeof(ngx_http_quickblox_held_t));
+
+    /* a number that no request under an earlier record has seen */
+    record->generation = now->msec;
+}
+
+
 /*
  * The date of GET /session.json may show the expiry before the call slid it:
  * an answer that did not move is asked for once more, then a new session is
@@ -635,6 +757,7 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
 
 static void
 ngx_http_quickblox_zone_renew(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential,
     ngx_http_quickblox_record_t *record, ngx_http_quickblox_held_t *held,
     ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now)
 {
@@ -648,8 +771,9 @@ ngx_http_quickblox_zone_renew(ngx_http_quickblox_application_t *app,
         return;
     }
 
-    if (record->renewals < NGX_HTTP_QUICKBLOX_RENEWALS) {
-
+    if (record->renewals < NGX_HTTP_QUICKBLOX_RENEWALS
+        && credential->source != NGX_HTTP_QUICKBLOX_SOURCE_BASIC)
+    {
         /* sooner where the time is short: all of them fit into it */
 
         again = ngx_min(app->refresh_before / 4,
@@ -674,9 +798,7 @@ ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_session_t *session, ngx_uint_t created)
 {
     uint32_t                      valid;
-    ngx_uint_t                    evicted;
     ngx_http_quickblox_now_t      now;
-    ngx_http_quickblox_table_t   *table;
     ngx_http_quickblox_record_t  *record;
 
     ngx_http_quickblox_zone_now(&now);
@@ -685,25 +807,13 @@ ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
 
     ngx_http_quickblox_zone_lock(app);
 
-    table = ngx_http_quickblox_zone_table(app, credential);
-    record = ngx_http_quickblox_table_find(table, credential->key);
+    record = ngx_http_quickblox_zone_place(app, credential, lease, &now);
 
-    if (lease ? (record == NULL || record->lease != lease) : record != NULL) {
-
-        /* forgotten, or another's by now */
-
+    if (record == NULL) {
         goto done;
     }
 
-    if (record == NULL) {
-        record = ngx_http_quickblox_table_insert(table, credential->key, 1,
-                                                 &now, &evicted);
-        if (record == NULL) {
-            goto done;
-        }
-    }
-
-    if (credential->source != NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+    if (!ngx_http_quickblox_is_brought(credential->source)) {
         ngx_http_quickblox_zone_store_held(app, record, session, created,
                                            &now);
         goto done;
@@ -735,6 +845,69 @@ done:
 }
 
 
+/* the record that was claimed under a lease, in either table */
+
+static ngx_http_quickblox_record_t *
+ngx_http_quickblox_zone_claimed(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, uint32_t lease)
+{
+    ngx_http_quickblox_record_t  *record;
+
+    record = ngx_http_quickblox_table_find(
+                               ngx_http_quickblox_zone_table(app, credential),
+                               credential->key);
+
+    if (record == NULL && ngx_http_quickblox_is_people(credential->source)) {
+        record = ngx_http_quickblox_table_find(
+                              &ngx_http_quickblox_zone_of(app)->head->clients,
+                              credential->key);
+    }
+
+    return record && record->lease == lease ? record : NULL;
+}
+
+
+/* NULL: it was forgotten, is another's by now, or there is no room */
+
+static ngx_http_quickblox_record_t *
+ngx_http_quickblox_zone_place(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, uint32_t lease,
+    ngx_http_quickblox_now_t *now)
+{
+    ngx_uint_t                       evicted;
+    ngx_http_quickblox_table_t      *table;
+    ngx_http_quickblox_record_t     *record;
+    ngx_http_quickblox_zone_head_t  *head;
+
+    head = ngx_http_quickblox_zone_of(app)->head;
+    table = ngx_http_quickblox_zone_table(app, credential);
+
+    if (lease) {
+        record = ngx_http_quickblox_zone_claimed(app, credential, lease);
+
+        if (record == NULL || ngx_http_quickblox_table_find(table,
+                                                            credential->key))
+        {
+            return record;
+        }
+
+        ngx_http_quickblox_table_remove(&head->clients, record);
+
+    } else if (ngx_http_quickblox_table_find(table, credential->key)) {
+        return NULL;
+    }
+
+    record = ngx_http_quickblox_table_insert(table, credential->key, 1, now,
+                                             &evicted);
+
+    if (record && table == &head->held) {
+        ngx_http_quickblox_zone_held_init(app, record, now);
+    }
+
+    return record;
+}
+
+
 static void
 ngx_http_quickblox_zone_store_held(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_record_t *record,
@@ -761,7 +934,7 @@ ngx_http_quickblox_zone_store_held(ngx_http_quickblox_application_t *app,
 
         record->generation++;
         record->renewals = 0;
-        record->flags = NGX_HTTP_QUICKBLOX_PINNED;
+        record->flags &= NGX_HTTP_QUICKBLOX_PINNED;
 
     } else if (session->expires - now->unix_sec >= app->refresh_before) {
         held->renew = 0;
@@ -782,40 +955,49 @@ ngx_http_quickblox_zone_store_held(ngx_http_quickblox_application_t *app,
 }
 
 
-void
+ngx_uint_t
 ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease,
     ngx_uint_t foreign)
 {
-    ngx_uint_t                    evicted;
-    ngx_http_quickblox_now_t      now;
-    ngx_http_quickblox_table_t   *table;
-    ngx_http_quickblox_record_t  *record;
+    ngx_uint_t                       evicted, ended;
+    ngx_http_quickblox_now_t         now;
+    ngx_http_quickblox_record_t     *record;
+    ngx_http_quickblox_zone_head_t  *head;
+
+    ended = 0;
+    head = ngx_http_quickblox_zone_of(app)->head;
 
     ngx_http_quickblox_zone_now(&now);
 
     ngx_http_quickblox_zone_lock(app);
 
-    table = ngx_http_quickblox_zone_table(app, credential);
-    record = ngx_http_quickblox_table_find(table, credential->key);
-
-    if (record) {
-
-        if (record->lease != lease) {
+    if (lease) {
+        record = ngx_http_quickblox_zone_claimed(app, credential, lease);
+        if (record == NULL) {
             goto done;
         }
 
         /* a new one counts against the share of what is no session */
 
-        ngx_http_quickblox_table_remove(table, record);
+        ended = record->state == NGX_HTTP_QUICKBLOX_VALID
+                && now.unix_sec < record->expires;
+
+        ngx_http_quickblox_zone_remove(&head->clients, credential);
+
+        if (!ngx_http_quickblox_is_brought(credential->source)) {
+            ngx_http_quickblox_zone_remove(&head->held, credential);
+        }
     }
 
-    if (app->cache_invalid == 0) {
+    if (app->cache_invalid == 0
+        || ngx_http_quickblox_table_find(&head->clients, credential->key))
+    {
         goto done;
     }
 
-    record = ngx_http_quickblox_table_insert(table, credential->key, 0, &now,
-                                             &evicted);
+    record = ngx_http_quickblox_table_insert(&head->clients, credential->key,
+                                             0, &now, &evicted);
     if (record) {
         record->valid = now.sec + (uint32_t) app->cache_invalid;
         record->flags = foreign ? NGX_HTTP_QUICKBLOX_FOREIGN : 0;
@@ -825,6 +1007,21 @@ ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
 done:
 
     ngx_http_quickblox_zone_unlock(app);
+
+    return ended;
+}
+
+
+static void
+ngx_http_quickblox_zone_remove(ngx_http_quickblox_table_t *table,
+    ngx_http_quickblox_credential_t *credential)
+{
+    ngx_http_quickblox_record_t  *record;
+
+    record = ngx_http_quickblox_table_find(table, credential->key);
+    if (record) {
+        ngx_http_quickblox_table_remove(table, record);
+    }
 }
 
 
@@ -832,7 +1029,6 @@ void
 ngx_http_quickblox_zone_release(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease)
 {
-    ngx_http_quickblox_table_t   *table;
     ngx_http_quickblox_record_t  *record;
 
     if (lease == 0) {
@@ -841,10 +1037,9 @@ ngx_http_quickblox_zone_release(ngx_http_quickblox_application_t *app,
 
     ngx_http_quickblox_zone_lock(app);
 
-    table = ngx_http_quickblox_zone_table(app, credential);
-    record = ngx_http_quickblox_table_find(table, credential->key);
+    record = ngx_http_quickblox_zone_claimed(app, credential, lease);
 
-    if (record && record->lease == lease) {
+    if (record) {
         record->lease = 0;
 
         /* one held stays, as it knows when the last ones were made */
@@ -852,7 +1047,9 @@ ngx_http_quickblox_zone_release(ngx_http_quickblox_application_t *app,
         if (record->state == NGX_HTTP_QUICKBLOX_PENDING
             && !(record->flags & NGX_HTTP_QUICKBLOX_PINNED))
         {
-            ngx_http_quickblox_table_remove(table, record);
+            ngx_http_quickblox_table_remove(
+                              &ngx_http_quickblox_zone_of(app)->head->clients,
+                              record);
         }
     }
 
@@ -871,14 +1068,14 @@ ngx_http_quickblox_zone_drop(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_record_t     *record;
     ngx_http_quickblox_zone_head_t  *head;
 
-    rc = NGX_OK;
+    rc = NGX_DONE;
     head = ngx_http_quickblox_zone_of(app)->head;
 
     ngx_http_quickblox_zone_now(&now);
 
     ngx_http_quickblox_zone_lock(app);
 
-    if (credential->source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT) {
+    if (ngx_http_quickblox_is_brought(credential->source)) {
 
         /*
          * whatever is under way knows less than the one who drops; a look-up
@@ -888,6 +1085,11 @@ ngx_http_quickblox_zone_drop(ngx_http_quickblox_application_t *app,
         record = ngx_http_quickblox_table_find(&head->clients,
                                                credential->key);
         if (record) {
+
+            if (record->state == NGX_HTTP_QUICKBLOX_VALID) {
+                rc = NGX_OK;
+            }
+
             ngx_http_quickblox_table_remove(&head->clients, record);
         }
 
@@ -930,6 +1132,8 @@ ngx_http_quickblox_zone_drop(ngx_http_quickblox_application_t *app,
 
     record->expires = 0;
     record->lease = 0;
+
+    rc = NGX_OK;
 
 done:
 

@@ -27,17 +27,9 @@ typedef enum {
     NGX_HTTP_QUICKBLOX_ZONE_FOREIGN,
     NGX_HTTP_QUICKBLOX_ZONE_WAIT,
     NGX_HTTP_QUICKBLOX_ZONE_CLAIMED,
-    NGX_HTTP_QUICKBLOX_ZONE_BACKOFF
+    NGX_HTTP_QUICKBLOX_ZONE_BACKOFF,
+    NGX_HTTP_QUICKBLOX_ZONE_NONE
 } ngx_http_quickblox_zone_e;
-
-
-/* what is to be asked of the API by who has claimed a record */
-
-typedef enum {
-    NGX_HTTP_QUICKBLOX_ASK_NOTHING = 0,
-    NGX_HTTP_QUICKBLOX_ASK_VALIDATE,
-    NGX_HTTP_QUICKBLOX_ASK_CREATE
-} ngx_http_quickblox_ask_e;
 
 
 typedef struct {
@@ -76,6 +68,9 @@ ngx_shm_zone_t *ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name,
 /* leave the renewal of a session held to somebody else */
 #define NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW  2
 
+/* make no session where none is held: NONE, and no claim */
+#define NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE 4
+
 
 /*
  * Looks a session up and, where the API has to be asked, claims it for the
@@ -91,6 +86,7 @@ ngx_shm_zone_t *ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name,
  *                     of ASK_VALIDATE, found->session has the token
  * BACKOFF             the API must not be called for found->retry_after
  *                     seconds (at least 1)
+ * NONE                there is no session held, with NO_CREATE
  *
  * The caller cleanses found->token.
  */
@@ -113,9 +109,14 @@ void ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_session_t *session, ngx_uint_t created);
 
 
-/* remembers for cache_invalid that a client's token is none of ours */
+/*
+ * Remembers for cache_invalid that a client's token is none of ours, or that
+ * its login is wrong.  Returns 1 when a session ends with it that was alive
+ * until now, else 0.
+ */
 
-void ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
+ngx_uint_t ngx_http_quickblox_zone_reject(
+    ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease,
     ngx_uint_t foreign);
 
@@ -132,7 +133,8 @@ void ngx_http_quickblox_zone_release(ngx_http_quickblox_application_t *app,
  * sessions that no upstream accepts must not make the gateway log in all the
  * time).
  *
- * NGX_OK when it is gone, NGX_DECLINED when a session held stays.
+ * NGX_OK when it is gone now, NGX_DONE when it was before, NGX_DECLINED when a
+ * session held stays.
  */
 
 ngx_int_t ngx_http_quickblox_zone_drop(ngx_http_quickblox_application_t *app,
