@@ -139,8 +139,6 @@ ngx_http_quickblox_credential_get(ngx_http_request_t *r,
         }
     }
 
-    credential->source = NGX_HTTP_QUICKBLOX_SOURCE_NONE;
-
     *refusal = NGX_HTTP_QUICKBLOX_REFUSE_NO_TOKEN;
 
     return NGX_ABORT;

@@ -14,7 +14,7 @@ typedef struct {
 static ngx_uint_t ngx_http_quickblox_refusal_is_nginx(ngx_http_request_t *r,
     ngx_uint_t status, ngx_uint_t endpoint);
 static ngx_int_t ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx, ngx_uint_t status);
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_t *refusal);
 static ngx_int_t ngx_http_quickblox_refusal_challenge(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static ngx_uint_t ngx_http_quickblox_refusal_is_grpc(ngx_http_request_t *r);
@@ -85,9 +85,7 @@ ngx_http_quickblox_refuse(ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
 
     ngx_http_quickblox_refusal_log(r, ctx, refusal);
 
-    if (ngx_http_quickblox_refusal_headers(r, ctx, refusal->status)
-        != NGX_OK)
-    {
+    if (ngx_http_quickblox_refusal_headers(r, ctx, refusal) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -185,13 +183,13 @@ ngx_http_quickblox_refusal_is_nginx(ngx_http_request_t *r, ngx_uint_t status,
 
 static ngx_int_t
 ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx, ngx_uint_t status)
+    ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_t *refusal)
 {
     u_char           *p;
     ngx_str_t         value;
     ngx_table_elt_t  *h;
 
-    if (status == NGX_HTTP_SERVICE_UNAVAILABLE) {
+    if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
 
         p = ngx_pnalloc(r->pool, NGX_TIME_T_LEN);
         if (p == NULL) {
@@ -205,7 +203,7 @@ ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
         return h ? NGX_OK : NGX_ERROR;
     }
 
-    if (status == NGX_HTTP_NOT_ALLOWED) {
+    if (refusal->status == NGX_HTTP_NOT_ALLOWED) {
         value = ctx->conf->endpoint == NGX_HTTP_QUICKBLOX_CHECK
                 ? ngx_http_quickblox_get_method
                 : ngx_http_quickblox_post_method;
@@ -214,13 +212,15 @@ ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
         return h ? NGX_OK : NGX_ERROR;
     }
 
-    if (status != NGX_HTTP_UNAUTHORIZED) {
+    if (refusal->status != NGX_HTTP_UNAUTHORIZED) {
         return NGX_OK;
     }
 
     /* a cookie that is no good is good for nothing */
 
     if (ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_COOKIE
+        && refusal
+           != &ngx_http_quickblox_refusals[NGX_HTTP_QUICKBLOX_REFUSE_NO_TOKEN]
         && ngx_http_quickblox_set_cookie(r, ctx->conf->application, NULL)
            != NGX_OK)
     {
