@@ -61,6 +61,8 @@ ngx_http_quickblox_cookie_seal(ngx_http_quickblox_cookie_t *cookie,
     size_t      len;
     ngx_int_t   rc;
 
+    value->len = 0;
+
     seal[0] = NGX_HTTP_QUICKBLOX_VERSION;
 
     if (RAND_bytes(seal + 1, NGX_HTTP_QUICKBLOX_NONCE) != 1) {
@@ -295,13 +297,17 @@ ngx_http_quickblox_cookie_decode(ngx_str_t *value, u_char *seal)
         text[value->len + pad] = '=';
     }
 
+    /* fewer bytes come out where blanks are passed over */
+
+    n = (value->len + pad) / 4 * 3;
+
     if (pad > 2
-        || EVP_DecodeBlock(seal, text, (int) (value->len + pad)) < 0)
+        || EVP_DecodeBlock(seal, text, (int) (value->len + pad)) != (int) n)
     {
         return 0;
     }
 
-    n = (value->len + pad) / 4 * 3 - pad;
+    n -= pad;
 
     if (ngx_http_quickblox_cookie_encode(seal, n, again) != value->len
         || ngx_memcmp(again, value->data, value->len) != 0)
