@@ -6,7 +6,9 @@
  * cJSON reads more than JSON: it skips a byte order mark and takes control
  * bytes for white space, any number of strtod(), bytes after the value and
  * strings that NUL cuts short.  So a strict scan without recursion goes
- * first, and cJSON sees a complete object of bounded depth or nothing.
+ * first, and cJSON sees a complete object of bounded depth or nothing.  It
+ * refuses whatever cJSON would, too: cJSON frees what it has read of a body
+ * when it fails, and cleanses no secret.
  */
 
 
@@ -21,6 +23,9 @@
 /* 2^53, up to which a double holds every integer */
 #define NGX_HTTP_QUICKBLOX_ID_MAX        9007199254740992ULL
 #define NGX_HTTP_QUICKBLOX_ID_DIGITS     16
+
+/* the longest number that fits cJSON's buffer */
+#define NGX_HTTP_QUICKBLOX_NUMBER_MAX    63
 
 #define ngx_http_quickblox_digit(c)      ((c) >= '0' && (c) <= '9')
 
@@ -45,6 +50,7 @@ static const char *ngx_http_quickblox_scan(ngx_str_t *body,
     ngx_http_quickblox_number_t *number);
 static u_char *ngx_http_quickblox_scan_string(u_char *p, u_char *last);
 static u_char *ngx_http_quickblox_scan_escape(u_char *p, u_char *last);
+static ngx_uint_t ngx_http_quickblox_scan_hex(u_char *p, u_char *last);
 static u_char *ngx_http_quickblox_scan_scalar(u_char *p, u_char *last);
 static u_char *ngx_http_quickblox_scan_number(u_char *p, u_char *last);
 static u_char *ngx_http_quickblox_scan_digits(u_char *p, u_char *last);
@@ -64,7 +70,7 @@ ngx_http_quickblox_json_parse(ngx_str_t *body, const char **reason)
     root = cJSON_ParseWithLength((char *) body->data, body->len);
 
     if (root == NULL) {
-        /* a lone surrogate, a number beyond cJSON's buffer, no memory */
+        /* no memory: what cJSON would refuse, the scan has refused */
         *reason = "cannot be parsed";
     }
 
@@ -444,8 +450,7 @@ ngx_http_quickblox_scan_string(u_char *p, u_char *last)
 static u_char *
 ngx_http_quickblox_scan_escape(u_char *p, u_char *last)
 {
-    u_char      c;
-    ngx_uint_t  i, n;
+    ngx_uint_t  n;
 
     if (p == last || ngx_strchr("\"\\/bfnrtu", *p) == NULL) {
         return NULL;
@@ -455,8 +460,41 @@ ngx_http_quickblox_scan_escape(u_char *p, u_char *last)
         return p;
     }
 
-    if (last - p < 4) {
+    n = ngx_http_quickblox_scan_hex(p, last);
+
+    if (n == 0 || (n >= 0xdc00 && n <= 0xdfff)) {
         return NULL;
+    }
+
+    p += 4;
+
+    if (n < 0xd800 || n > 0xdbff) {
+        return p;
+    }
+
+    /* one half of a surrogate pair, the other has to follow */
+
+    if (last - p < 2 || p[0] != '\\' || p[1] != 'u') {
+        return NULL;
+    }
+
+    p += 2;
+    n = ngx_http_quickblox_scan_hex(p, last);
+
+    return (n >= 0xdc00 && n <= 0xdfff) ? p + 4 : NULL;
+}
+
+
+/* the value of four digits, or 0, which is refused as well */
+
+static ngx_uint_t
+ngx_http_quickblox_scan_hex(u_char *p, u_char *last)
+{
+    u_char      c;
+    ngx_uint_t  i, n;
+
+    if (last - p < 4) {
+        return 0;
     }
 
     n = 0;
@@ -464,14 +502,18 @@ ngx_http_quickblox_scan_escape(u_char *p, u_char *last)
     for (i = 0; i < 4; i++) {
         c = ngx_tolower(p[i]);
 
-        if (!ngx_http_quickblox_digit(c) && (c < 'a' || c > 'f')) {
-            return NULL;
-        }
+        if (ngx_http_quickblox_digit(c)) {
+            n = n << 4 | (c - '0');
 
-        n |= (c != '0');
+        } else if (c >= 'a' && c <= 'f') {
+            n = n << 4 | (c - 'a' + 10);
+
+        } else {
+            return 0;
+        }
     }
 
-    return n ? p + 4 : NULL;
+    return n;
 }
 
 
@@ -502,6 +544,10 @@ ngx_http_quickblox_scan_scalar(u_char *p, u_char *last)
 static u_char *
 ngx_http_quickblox_scan_number(u_char *p, u_char *last)
 {
+    u_char  *start;
+
+    start = p;
+
     if (*p == '-') {
         p++;
     }
@@ -529,7 +575,7 @@ ngx_http_quickblox_scan_number(u_char *p, u_char *last)
         p = ngx_http_quickblox_scan_digits(p, last);
     }
 
-    return p;
+    return (p && p - start <= NGX_HTTP_QUICKBLOX_NUMBER_MAX) ? p : NULL;
 }
 
 

@@ -32,8 +32,9 @@ typedef struct {
 /*
  * Parses a body that must be a complete JSON object by the letter of RFC 8259,
  * with nothing after it but white space, of at most JSON_MAX bytes and
- * JSON_DEPTH levels, without NUL (escaped ones included) and byte order mark.
- * The body is not modified and may hold any bytes.
+ * JSON_DEPTH levels, without NUL (escaped ones included), lone surrogates,
+ * numbers of more than 63 bytes, and byte order mark.  The body is not
+ * modified and may hold any bytes.
  *
  * Returns the object, which the caller frees with
  * ngx_http_quickblox_json_free(), or NULL with *reason, a constant text for
