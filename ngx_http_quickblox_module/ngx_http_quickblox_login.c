@@ -267,7 +267,9 @@ ngx_http_quickblox_login_basic(ngx_str_t *value, u_char *buf,
         }
     }
 
-    if (len % 4 == 1) {
+    /* padding is missing or all there */
+
+    if (len % 4 == 1 || (len < value->len && value->len % 4)) {
         return NGX_ERROR;
     }
 
