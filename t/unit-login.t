@@ -1,0 +1,13 @@
+#!/usr/bin/perl
+
+# The unit tests of ngx_http_quickblox_login.c: the TAP is the program's.
+
+use warnings;
+use strict;
+
+use FindBin;
+
+my $units = $ENV{QUICKBLOX_UNITS} // "$FindBin::Bin/../build/unit";
+my $test = "$units/login_test";
+
+exec { $test } $test or die "$test: $!\n";
