@@ -20,7 +20,7 @@
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_message.h"
 
 
-#define PLAN          373
+#define PLAN          475
 
 #define COUNT(a)      (sizeof(a) / sizeof((a)[0]))
 
@@ -37,6 +37,9 @@
 #define APP_ID(id)    SESSION("\"application_id\":" id "," USER "," TOKEN)
 #define USER_ID(id)   SESSION(APP ",\"user_id\":" id "," TOKEN)
 #define TOKEN_IS(t)   SESSION(APP "," USER ",\"token\":" t)
+
+#define USER_IS(s)    ngx_string("{\"user\":" s "}")
+#define ISO           "2023-09-01T14:55:56Z"
 
 #define A10           "[[[[[[[[[["
 #define Z10           "]]]]]]]]]]"
@@ -56,6 +59,22 @@ typedef struct {
     ngx_uint_t    found;
     ngx_str_t     body;
 } test_error_t;
+
+
+typedef struct {
+    const char   *name;
+    ngx_int_t     rc;
+    uint64_t      user_id;
+    ngx_str_t     body;
+} test_user_t;
+
+
+typedef struct {
+    const char   *name;
+    ngx_int_t     rc;
+    int64_t       expires;
+    ngx_str_t     body;
+} test_user_token_t;
 
 
 typedef struct {
@@ -492,6 +511,112 @@ test_create_bytes(void)
 }
 
 
+static ngx_uint_t
+logged_in(ngx_http_quickblox_create_t *p, const char *expected, size_t len)
+{
+    size_t      size;
+    ngx_str_t   body;
+    ngx_uint_t  same;
+
+    size = ngx_http_quickblox_login_size(p);
+
+    body.data = malloc(size);
+    if (body.data == NULL) {
+        abort();
+    }
+
+    ngx_memset(body.data, 0xaa, size);
+    body.len = 12345;
+
+    ngx_http_quickblox_login_body(p, &body);
+
+    same = body.len == len && body.len <= size
+           && memcmp(body.data, expected, len) == 0;
+
+    if (!same) {
+        printf("# got %s\n", shown(&body));
+    }
+
+    free(body.data);
+
+    return same;
+}
+
+
+static void
+test_login(void)
+{
+    char                         *p, expected[1024];
+    u_char                        all[256];
+    ngx_uint_t                    i;
+    ngx_http_quickblox_create_t   c;
+
+    static const char             login[] =
+        "login=bob%2Bx&password=p%26ss%20w%C3%B6rd";
+    static const char             email[] =
+        "email=bob%40example.com&password=p%26ss%20w%C3%B6rd";
+    static const char             empty[] = "login=bob&password=";
+    static const char             nobody[] = "login=&password=";
+
+    ngx_memzero(&c, sizeof(c));
+    ngx_str_set(&c.login, "bob+x");
+    ngx_str_set(&c.password, "p&ss w\xc3\xb6rd");
+
+    ok(logged_in(&c, login, sizeof(login) - 1), "login: a login, escaped");
+
+    ngx_str_set(&c.application_id, "92");
+    ngx_str_set(&c.auth_key, KEY);
+    ngx_str_set(&c.auth_secret, SECRET);
+    ngx_str_set(&c.nonce, "1472");
+    ngx_str_set(&c.timestamp, "1795535646");
+
+    ok(logged_in(&c, login, sizeof(login) - 1),
+       "login: nothing of the application is sent");
+
+    ngx_str_null(&c.login);
+    ngx_str_set(&c.email, "bob@example.com");
+
+    ok(logged_in(&c, email, sizeof(email) - 1), "login: an email");
+
+    ngx_str_null(&c.email);
+    ngx_str_set(&c.login, "bob");
+    ngx_str_null(&c.password);
+
+    ok(logged_in(&c, empty, sizeof(empty) - 1), "login: an empty password");
+
+    ngx_str_null(&c.login);
+
+    ok(logged_in(&c, nobody, sizeof(nobody) - 1), "login: nobody");
+
+    /* all bytes: the longest body there is room for, less the unreserved */
+
+    p = expected + sprintf(expected, "login=");
+
+    for (i = 0; i < 256; i++) {
+        all[i] = (u_char) i;
+
+        p += sprintf(p, i && i < 0x80
+                        && strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop"
+                                  "qrstuvwxyz0123456789-._~", (int) i)
+                        ? "%c" : "%%%02X", (int) i);
+    }
+
+    p += sprintf(p, "&password=%%FF%%FF");
+
+    c.login.data = all;
+    c.login.len = 256;
+    ngx_str_set(&c.password, "\xff\xff");
+
+    ok(logged_in(&c, expected, p - expected), "login: any bytes");
+
+    ngx_str_set(&c.email, "&&&");
+    ngx_str_null(&c.login);
+
+    ok(logged_in(&c, "email=%26%26%26&password=%FF%FF", 31),
+       "login: all bytes escaped fit");
+}
+
+
 static test_session_t  sessions[] = {
 
     /* what the API answers */
@@ -714,6 +839,13 @@ static test_session_t  sessions[] = {
       SESSION("\"a\":\"\\u12g4\"," APP "," USER "," TOKEN) },
     { "a short escape", NGX_ERROR, 0, 0,
       SESSION("\"a\":\"\\u12\"," APP "," USER "," TOKEN) },
+    { "lone surrogate behind the token", NGX_ERROR, 0, 0,
+      SESSION(APP "," USER "," TOKEN ",\"x\":\"\\udc00\"") },
+    { "a pair of surrogates behind the token", NGX_OK, 92, 7,
+      SESSION(APP "," USER "," TOKEN ",\"x\":\"\\uDBFF\\uDFFF\"") },
+    { "a number of 64 bytes behind the token", NGX_ERROR, 0, 0,
+      SESSION(APP "," USER "," TOKEN ",\"x\":1000000000000000000000000000"
+              "000000000000000000000000000000000000") },
     { "lone surrogate", NGX_ERROR, 0, 0,
       SESSION("\"a\":\"\\ud83d\"," APP "," USER "," TOKEN) },
     { "\\u0000 in another member", NGX_ERROR, 0, 0,
@@ -1269,6 +1401,282 @@ test_date(void)
 }
 
 
+static test_date_t  iso_dates[] = {
+    { ngx_string("2023-09-01T14:55:56Z"), 1693580156 },
+    { ngx_string("2023-09-01T14:55:56+00:00"), 1693580156 },
+    { ngx_string(" \t2023-09-01T14:55:56Z \t"), 1693580156 },
+    { ngx_string(" 2023-09-01T14:55:56+00:00 "), 1693580156 },
+    { ngx_string("1970-01-01T00:00:00Z"), 0 },
+    { ngx_string("2024-02-29T23:59:59Z"), 1709251199 },
+    { ngx_string("9999-12-31T23:59:59+00:00"), 253402300799 },
+
+    { ngx_string(""), -1 },
+    { ngx_string("Z"), -1 },
+    { ngx_string("2023-09-01T14:55:56"), -1 },
+    { ngx_string("2023-09-01T14:55:5Z"), -1 },
+    { ngx_string("2023-09-01T14:55:56ZZ"), -1 },
+    { ngx_string("2023-09-01T14:55:56z"), -1 },
+    { ngx_string("2023-09-01t14:55:56Z"), -1 },
+    { ngx_string("2023-09-01 14:55:56Z"), -1 },
+    { ngx_string("2023-09-01T14:55:56 Z"), -1 },
+    { ngx_string("2023-09-01T14:55:56 UTC"), -1 },
+    { ngx_string("2023-09-01T14:55:56UTC"), -1 },
+    { ngx_string("2023-09-01T14:55:56+0000"), -1 },
+    { ngx_string("2023-09-01T14:55:56-00:00"), -1 },
+    { ngx_string("2023-09-01T14:55:56+01:00"), -1 },
+    { ngx_string("2023-09-01T14:55:56+00:0"), -1 },
+    { ngx_string("2023-09-01T14:55:56.000Z"), -1 },
+    { ngx_string("2023-09-01T14:55:56Z\0"), -1 },
+    { ngx_string("2023-09-01T24:00:00Z"), -1 },
+    { ngx_string("2023-02-29T00:00:00Z"), -1 },
+    { ngx_string("2018-01-31 12:20:03 UTC"), -1 },
+    { ngx_string("20230901T145556Z"), -1 }
+};
+
+
+static void
+test_iso_date(void)
+{
+    ngx_str_t   value;
+    ngx_uint_t  i;
+
+    for (i = 0; i < COUNT(iso_dates); i++) {
+        value = copy(&iso_dates[i].value);
+
+        ok(ngx_http_quickblox_parse_iso_date(&value)
+           == (time_t) iso_dates[i].time,
+           "iso date: \"%s\"", shown(&iso_dates[i].value));
+
+        drop(&value);
+    }
+}
+
+
+static test_user_t  users[] = {
+    { "a user", NGX_OK, 5,
+      USER_IS("{\"id\":5,\"login\":\"bob\",\"blob_id\":null}") },
+    { "an id as a string", NGX_OK, 5, USER_IS("{\"id\":\"5\"}") },
+    { "5.0", NGX_OK, 5, USER_IS("{\"id\":5.0}") },
+    { "2^53", NGX_OK, 9007199254740992, USER_IS("{\"id\":9007199254740992}") },
+    { "other ids, before and behind", NGX_OK, 5,
+      ngx_string("{\"id\":1,\"x\":{\"id\":2},\"user\":{\"y\":{\"id\":3},"
+                 "\"_id\":4,\"id\":5,\"z\":[6]},\"w\":{\"z\":7,\"id\":8}}") },
+    { "errors beside a user", NGX_OK, 5,
+      ngx_string("{\"errors\":[\"x\"],\"user\":{\"id\":5}}") },
+    { "escaped names", NGX_OK, 5,
+      ngx_string("{\"\\u0075ser\":{\"i\\u0064\":5}}") },
+
+    { "errors", NGX_DECLINED, 0, ngx_string("{\"errors\":[\"x\"]}") },
+    { "errors of another form", NGX_DECLINED, 0,
+      ngx_string("{\"code\":null,\"errors\":{\"base\":[\"x\"]}}") },
+
+    { "2^53 + 1", NGX_ERROR, 0, USER_IS("{\"id\":9007199254740993}") },
+    { "id 0", NGX_ERROR, 0, USER_IS("{\"id\":0}") },
+    { "id 0 as a string", NGX_ERROR, 0, USER_IS("{\"id\":\"0\"}") },
+    { "id -5", NGX_ERROR, 0, USER_IS("{\"id\":-5}") },
+    { "id 5.5", NGX_ERROR, 0, USER_IS("{\"id\":5.5}") },
+    { "id null", NGX_ERROR, 0, USER_IS("{\"id\":null}") },
+    { "id true", NGX_ERROR, 0, USER_IS("{\"id\":true}") },
+    { "an id in an array", NGX_ERROR, 0, USER_IS("{\"id\":[5]}") },
+    { "an empty id", NGX_ERROR, 0, USER_IS("{\"id\":\"\"}") },
+    { "no id", NGX_ERROR, 0, USER_IS("{\"login\":\"bob\"}") },
+    { "an id by another case", NGX_ERROR, 0, USER_IS("{\"ID\":5}") },
+    { "two ids", NGX_ERROR, 0, USER_IS("{\"id\":5,\"id\":5}") },
+    { "two ids, one escaped", NGX_ERROR, 0,
+      USER_IS("{\"id\":5,\"i\\u0064\":5}") },
+    { "an id outside", NGX_ERROR, 0,
+      ngx_string("{\"id\":5,\"user\":{}}") },
+    { "an empty user", NGX_ERROR, 0, USER_IS("{}") },
+    { "a user that is an array", NGX_ERROR, 0, USER_IS("[{\"id\":5}]") },
+    { "a user that is a number", NGX_ERROR, 0, USER_IS("5") },
+    { "a user that is a string", NGX_ERROR, 0, USER_IS("\"5\"") },
+    { "a user that is null", NGX_ERROR, 0, USER_IS("null") },
+    { "two users", NGX_ERROR, 0,
+      ngx_string("{\"user\":{\"id\":5},\"user\":{\"id\":5}}") },
+    { "errors twice", NGX_ERROR, 0,
+      ngx_string("{\"errors\":[],\"errors\":[]}") },
+    { "errors twice beside a user", NGX_ERROR, 0,
+      ngx_string("{\"errors\":[],\"user\":{\"id\":5},\"errors\":[]}") },
+    { "nothing", NGX_ERROR, 0, ngx_string("{}") },
+    { "another object", NGX_ERROR, 0,
+      ngx_string("{\"session\":{\"id\":5}}") },
+    { "an empty body", NGX_ERROR, 0, ngx_string("") },
+    { "no JSON", NGX_ERROR, 0, ngx_string("<html>") },
+    { "a part", NGX_ERROR, 0, ngx_string("{\"user\":{\"id\":5}") },
+    { "NUL", NGX_ERROR, 0, ngx_string("{\"user\":{\"id\":\"5\0\"}}") }
+};
+
+
+static void
+test_user(void)
+{
+    uint64_t      user_id;
+    ngx_int_t     rc;
+    ngx_str_t     body;
+    ngx_uint_t    i, bad;
+    test_user_t  *u;
+    const char   *reason;
+
+    for (i = 0; i < COUNT(users); i++) {
+        u = &users[i];
+
+        body = copy(&u->body);
+        user_id = 4711;
+        reason = NULL;
+        blocks = 0;
+
+        rc = ngx_http_quickblox_parse_user(&body, &user_id, &reason);
+
+        ok(rc == u->rc && blocks == 0
+           && (rc != NGX_OK || user_id == u->user_id)
+           && (rc != NGX_ERROR || (reason && *reason))
+           && (body.len == 0 || memcmp(body.data, u->body.data, body.len)
+                                == 0),
+           "user: %s", u->name);
+
+        drop(&body);
+    }
+
+    for (i = 0, bad = 0; i < 100; i++) {
+        body = copy(&users[0].body);
+        blocks = 0;
+        left = i;
+
+        rc = ngx_http_quickblox_parse_user(&body, &user_id, &reason);
+
+        left = -1;
+        drop(&body);
+
+        if (rc == NGX_OK) {
+            break;
+        }
+
+        bad += (rc != NGX_ERROR || blocks != 0);
+    }
+
+    ok(i > 5 && i < 100 && bad == 0, "user: without memory");
+}
+
+
+static test_user_token_t  user_tokens[] = {
+    { "with a date", NGX_OK, 1693580156,
+      ngx_string("{" TOKEN ",\"expires_at\":\"" ISO "\"}") },
+    { "with a date before it", NGX_OK, 1693580156,
+      ngx_string("{\"expires_at\":\"2023-09-01T14:55:56+00:00\"," TOKEN
+                 "}") },
+    { "without a date", NGX_OK, -1, ngx_string("{" TOKEN "}") },
+    { "with a date that is null", NGX_OK, -1,
+      ngx_string("{" TOKEN ",\"expires_at\":null}") },
+    { "with a date that is a number", NGX_OK, -1,
+      ngx_string("{" TOKEN ",\"expires_at\":1693580156}") },
+    { "with a date of the header's form", NGX_OK, -1,
+      ngx_string("{" TOKEN ",\"expires_at\":\"2018-01-31 12:20:03 UTC\"}") },
+    { "with an empty date", NGX_OK, -1,
+      ngx_string("{" TOKEN ",\"expires_at\":\"\"}") },
+    { "with two dates", NGX_OK, -1,
+      ngx_string("{\"expires_at\":\"" ISO "\"," TOKEN ",\"expires_at\":\""
+                 ISO "\"}") },
+    { "with errors", NGX_OK, -1, ngx_string("{\"errors\":[]," TOKEN "}") },
+    { "among unknown members", NGX_OK, -1,
+      ngx_string("{\"x\":{\"token\":1}," TOKEN ",\"user_id\":\"y\","
+                 "\"session\":{}}") },
+
+    { "errors", NGX_DECLINED, 0, ngx_string("{\"errors\":[\"x\"]}") },
+
+    { "twice", NGX_ERROR, 0, ngx_string("{" TOKEN "," TOKEN "}") },
+    { "twice, one escaped", NGX_ERROR, 0,
+      ngx_string("{" TOKEN ",\"t\\u006fken\":\"" HEX "\"}") },
+    { "that is no string", NGX_ERROR, 0, ngx_string("{\"token\":12345678}") },
+    { "that is null", NGX_ERROR, 0, ngx_string("{\"token\":null}") },
+    { "that is an object", NGX_ERROR, 0, ngx_string("{\"token\":{}}") },
+    { "that is empty", NGX_ERROR, 0, ngx_string("{\"token\":\"\"}") },
+    { "that is too short", NGX_ERROR, 0,
+      ngx_string("{\"token\":\"1234567\"}") },
+    { "T23, of other bytes", NGX_ERROR, 0,
+      ngx_string("{\"token\":\"12345678\\r\\n\"}") },
+    { "T23, with a blank", NGX_ERROR, 0,
+      ngx_string("{\"token\":\"1234 5678\"}") },
+    { "of another place", NGX_ERROR, 0,
+      ngx_string("{\"session\":{" TOKEN "}}") },
+    { "of none", NGX_ERROR, 0,
+      ngx_string("{\"expires_at\":\"" ISO "\"}") },
+    { "of no JSON", NGX_ERROR, 0, ngx_string(TOKEN) },
+    { "of no body", NGX_ERROR, 0, ngx_string("") },
+    { "before a lone surrogate", NGX_ERROR, 0,
+      ngx_string("{" TOKEN ",\"expires_at\":\"\\ud800\"}") }
+};
+
+
+static void
+test_user_token(void)
+{
+    time_t                              expires;
+    ngx_int_t                           rc;
+    ngx_str_t                           body;
+    ngx_uint_t                          i, bad;
+    const char                         *reason;
+    test_user_token_t                  *u;
+    ngx_http_quickblox_answer_t         answer;
+
+    static ngx_http_quickblox_answer_t  untouched;
+
+    ngx_memset(&untouched, 0x5a, sizeof(untouched));
+
+    for (i = 0; i < COUNT(user_tokens); i++) {
+        u = &user_tokens[i];
+
+        body = copy(&u->body);
+        answer = untouched;
+        expires = 4711;
+        reason = NULL;
+        blocks = 0;
+        leaked = 0;
+
+        rc = ngx_http_quickblox_parse_token(&body, &answer, &expires,
+                                            &reason);
+
+        bad = (blocks || leaked);
+        bad |= (body.len && memcmp(body.data, u->body.data, body.len));
+        bad |= (rc == NGX_ERROR && (reason == NULL || *reason == '\0'));
+
+        if (rc == NGX_OK) {
+            bad |= (answer.token_len != sizeof(HEX) - 1
+                    || memcmp(answer.token, HEX, sizeof(HEX) - 1)
+                    || answer.application_id != untouched.application_id
+                    || answer.user_id != untouched.user_id
+                    || expires != (time_t) u->expires);
+
+        } else {
+            bad |= (memcmp(&answer, &untouched, sizeof(untouched)) != 0);
+        }
+
+        ok(rc == u->rc && bad == 0, "user token: %s", u->name);
+
+        drop(&body);
+    }
+
+    for (i = 0, bad = 0; i < 100; i++) {
+        body = copy(&user_tokens[0].body);
+        blocks = 0;
+        left = i;
+
+        rc = ngx_http_quickblox_parse_token(&body, &answer, &expires,
+                                            &reason);
+
+        left = -1;
+        drop(&body);
+
+        if (rc == NGX_OK) {
+            break;
+        }
+
+        bad += (rc != NGX_ERROR || blocks != 0);
+    }
+
+    ok(i > 5 && i < 100 && bad == 0, "user token: without memory");
+}
+
+
 static test_client_t  clients[] = {
     { ngx_string(HEX), NGX_OK, ngx_string(HEX) },
     { ngx_string(JWT), NGX_OK, ngx_string(JWT) },
@@ -1544,12 +1952,16 @@ main(void)
 
     test_create();
     test_create_bytes();
+    test_login();
     test_session();
     test_session_sizes();
     test_session_damaged();
     test_has_error();
     test_contains();
     test_date();
+    test_iso_date();
+    test_user();
+    test_user_token();
     test_client_token();
     test_token();
     test_id();
