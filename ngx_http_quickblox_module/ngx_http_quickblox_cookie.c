@@ -30,6 +30,9 @@
      + NGX_HTTP_QUICKBLOX_TOKEN_MIN + NGX_HTTP_QUICKBLOX_TAG)
 
 
+#define ngx_http_quickblox_blank(c)      ((c) == ' ' || (c) == '\t')
+
+
 static ngx_int_t ngx_http_quickblox_cookie_start(
     ngx_http_quickblox_cookie_t *cookie, u_char *key, u_char *seal,
     ngx_uint_t encrypt);
@@ -407,8 +410,8 @@ ngx_http_quickblox_cookie_remove(ngx_str_t *header, ngx_str_t *name,
 
 
 /*
- * The pair that begins at pos; returns where the next one does.  Of one
- * without "=" all is its name.
+ * The pair that begins at pos; returns where the next one does.  One without
+ * "=" is a value without a name (RFC 6265bis, 5.7).
  */
 
 static size_t
@@ -416,8 +419,6 @@ ngx_http_quickblox_cookie_pair(ngx_str_t *header, size_t pos, ngx_str_t *name,
     ngx_str_t *value)
 {
     u_char  *p, *last, *end, *equal;
-
-#define ngx_http_quickblox_blank(c)  ((c) == ' ' || (c) == '\t')
 
     p = header->data + pos;
     last = header->data + header->len;
@@ -437,13 +438,13 @@ ngx_http_quickblox_cookie_pair(ngx_str_t *header, size_t pos, ngx_str_t *name,
     for (equal = p; equal < end && *equal != '='; equal++) { /* void */ }
 
     name->data = p;
-    name->len = equal - p;
+    name->len = equal < end ? equal - p : 0;
 
     while (name->len && ngx_http_quickblox_blank(p[name->len - 1])) {
         name->len--;
     }
 
-    value->data = equal < end ? equal + 1 : end;
+    value->data = equal < end ? equal + 1 : p;
 
     while (value->data < end && ngx_http_quickblox_blank(*value->data)) {
         value->data++;

@@ -81,8 +81,8 @@ ngx_int_t ngx_http_quickblox_cookie_open(ngx_http_quickblox_cookie_t *cookie,
 /*
  * Finds the next cookie of a name in the value of a Cookie header, from *pos,
  * 0 at first, on; *pos moves on behind it.  Names are compared by case, blanks
- * around names and values are not theirs (RFC 6265, 5.2).  value points into
- * the header.
+ * around names and values are not theirs, and what has no "=" has no name
+ * (RFC 6265bis, 5.7).  value points into the header.
  *
  * NGX_OK or NGX_DECLINED.
  */

@@ -8,6 +8,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include "ngx_http_quickblox_json.h"
@@ -290,6 +291,9 @@ ngx_http_quickblox_login_basic(ngx_str_t *value, u_char *buf,
 
         ngx_memcpy(buf + n, last, len % 4 - 1);
         n += len % 4 - 1;
+
+        OPENSSL_cleanse(tail, sizeof(tail));
+        OPENSSL_cleanse(last, sizeof(last));
     }
 
     colon = memchr(buf, ':', n);

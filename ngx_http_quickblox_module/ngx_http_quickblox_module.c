@@ -783,8 +783,8 @@ ngx_http_quickblox_check(ngx_conf_t *cf, ngx_http_quickblox_loc_conf_t *conf)
                           "the cookie of quickblox application \"%V\" in "
                           "%s:%ui has \"SameSite=None\": write which pages "
                           "may use it, \"quickblox_origin self;\" or "
-                          "origins, for %s:%ui", &app->name, app->file, app->line,
-                          conf->file, conf->line);
+                          "origins, for %s:%ui", &app->name, app->file,
+                          app->line, conf->file, conf->line);
             return NGX_CONF_ERROR;
         }
 

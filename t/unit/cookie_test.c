@@ -1592,9 +1592,9 @@ static test_header_t  headers[] = {
     { ngx_string("q q=1"), Q, "", "q q=1" },
     { ngx_string("q-1=1; $q=1; \"q\"=1"), Q, "", "q-1=1; $q=1; \"q\"=1" },
     { ngx_string("%71=1"), Q, "", "%71=1" },
-    { ngx_string("q"), Q, "[]", "" },
-    { ngx_string("q;"), Q, "[]", "" },
-    { ngx_string(" q "), Q, "[]", "" },
+    { ngx_string("q"), Q, "", "q" },
+    { ngx_string("q;"), Q, "", "q" },
+    { ngx_string(" q "), Q, "", "q " },
     { ngx_string("=q"), Q, "", "=q" },
     { ngx_string("=q=1"), Q, "", "=q=1" },
     { ngx_string("q=="), Q, "[=]", "" },
@@ -1621,7 +1621,7 @@ static test_header_t  doubles[] = {
     { ngx_string("q=1; q=2"), Q, "[1][2]", "" },
     { ngx_string("q=2; a=3; q=1"), Q, "[2][1]", "a=3" },
     { ngx_string("q=1; q=1; q=1; q=1; q=1; b"), Q, "[1][1][1][1][1]", "b" },
-    { ngx_string("q=; q=1; q"), Q, "[][1][]", "" },
+    { ngx_string("q=; q=1; q"), Q, "[][1]", "q" },
     { ngx_string("a=1; q=1; b=2; q=2; c=3"), Q, "[1][2]",
       "a=1; b=2; c=3" }
 };
@@ -1883,22 +1883,20 @@ model(ngx_str_t *header, ngx_str_t *name, ngx_str_t *all, ngx_str_t *rest)
 
         end = ngx_max(end, part);
 
-        if ((size_t) (end - part) == name->len
+        if (equal && (size_t) (end - part) == name->len
             && memcmp(part, name->data, name->len) == 0)
         {
             all->data[all->len++] = '[';
 
-            if (equal) {
-                equal += 1 + strspn(equal + 1, " \t");
-                end = part + len;
+            equal += 1 + strspn(equal + 1, " \t");
+            end = part + len;
 
-                while (end > equal && strchr(" \t", end[-1])) {
-                    end--;
-                }
-
-                ngx_memcpy(all->data + all->len, equal, end - equal);
-                all->len += end - equal;
+            while (end > equal && strchr(" \t", end[-1])) {
+                end--;
             }
+
+            ngx_memcpy(all->data + all->len, equal, end - equal);
+            all->len += end - equal;
 
             all->data[all->len++] = ']';
             continue;
