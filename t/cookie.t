@@ -17,10 +17,11 @@ my $t = Gateway->new;
 my $api = $t->api;
 my $backend = $t->backend;
 
-my $key = $t->write('key', unpack 'H*', 'Canary-Cookie-Key-of-32-bytes-..');
+my $hex = unpack 'H*', 'Canary-Cookie-Key-of-32-bytes-..';
+my $key = $t->write('key', $hex);
 my $stranger = $t->write('stranger', 'ab' x 32);
 chmod 0600, $key, $stranger;
-$t->secret('Canary-Cookie-Key', unpack 'H*', 'Canary-Cookie-Key-of-32-bytes-..');
+$t->secret($hex, 'Canary-Cookie-Key');
 
 my $VALIDATION = 'GET /session.json';
 my $LOGIN = 'POST /session.json';
