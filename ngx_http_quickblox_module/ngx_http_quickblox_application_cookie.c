@@ -1,5 +1,6 @@
 
 #include "ngx_http_quickblox_application.h"
+#include "ngx_http_quickblox_variable.h"
 
 
 static ngx_int_t ngx_http_quickblox_application_decode_key(ngx_str_t *text,
@@ -219,6 +220,10 @@ ngx_http_quickblox_application_cookie(ngx_conf_t *cf, ngx_command_t *cmd,
     }
 
     app->cookie.name = value[1];
+
+    if (ngx_http_quickblox_add_cookie_variable(cf, &value[1]) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     error = ngx_http_quickblox_application_attributes(cf, app);
 

@@ -2,7 +2,11 @@
 #include "ngx_http_quickblox_variable.h"
 
 
+static ngx_int_t ngx_http_quickblox_add_uncached_variable(ngx_conf_t *cf,
+    ngx_str_t *prefix, ngx_str_t *name, ngx_http_get_variable_pt handler);
 static ngx_int_t ngx_http_quickblox_header_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_quickblox_cookie_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_quickblox_token_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
@@ -101,24 +105,45 @@ ngx_http_quickblox_add_variables(ngx_conf_t *cf)
 ngx_int_t
 ngx_http_quickblox_add_header_variable(ngx_conf_t *cf, ngx_str_t *name)
 {
-    u_char                      ch;
+    static ngx_str_t  prefix = ngx_string("http_");
+
+    return ngx_http_quickblox_add_uncached_variable(cf, &prefix, name,
+                                          ngx_http_quickblox_header_variable);
+}
+
+
+ngx_int_t
+ngx_http_quickblox_add_cookie_variable(ngx_conf_t *cf, ngx_str_t *name)
+{
+    static ngx_str_t  prefix = ngx_string("cookie_");
+
+    return ngx_http_quickblox_add_uncached_variable(cf, &prefix, name,
+                                          ngx_http_quickblox_cookie_variable);
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_add_uncached_variable(ngx_conf_t *cf, ngx_str_t *prefix,
+    ngx_str_t *name, ngx_http_get_variable_pt handler)
+{
+    u_char                     *p, ch;
     ngx_str_t                   var;
     ngx_uint_t                  i;
     ngx_hash_key_t             *key;
     ngx_http_variable_t        *v;
     ngx_http_core_main_conf_t  *cmcf;
 
-    var.len = sizeof("http_") - 1 + name->len;
+    var.len = prefix->len + name->len;
     var.data = ngx_pnalloc(cf->pool, var.len);
     if (var.data == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_memcpy(var.data, "http_", sizeof("http_") - 1);
+    p = ngx_cpymem(var.data, prefix->data, prefix->len);
 
     for (i = 0; i < name->len; i++) {
         ch = ngx_tolower(name->data[i]);
-        var.data[sizeof("http_") - 1 + i] = (ch == '-') ? '_' : ch;
+        *p++ = (ch == '-') ? '_' : ch;
     }
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
@@ -146,7 +171,7 @@ ngx_http_quickblox_add_header_variable(ngx_conf_t *cf, ngx_str_t *name)
         return NGX_ERROR;
     }
 
-    v->get_handler = ngx_http_quickblox_header_variable;
+    v->get_handler = handler;
     v->data = (uintptr_t) &v->name;
 
     return NGX_OK;
@@ -160,6 +185,28 @@ ngx_http_quickblox_header_variable(ngx_http_request_t *r,
     return ngx_http_quickblox_unknown_header(r, v, (ngx_str_t *) data,
                                              &r->headers_in.headers.part,
                                              sizeof("http_") - 1);
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_cookie_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t  name, value;
+
+    name = *(ngx_str_t *) data;
+
+    name.data += sizeof("cookie_") - 1;
+    name.len -= sizeof("cookie_") - 1;
+
+    if (!ngx_http_quickblox_has_cookie(r, &name, &value)) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    ngx_http_quickblox_variable_set(v, value.data, value.len);
+
+    return NGX_OK;
 }
 
 

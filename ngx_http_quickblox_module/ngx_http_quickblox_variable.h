@@ -12,13 +12,16 @@ ngx_int_t ngx_http_quickblox_add_variables(ngx_conf_t *cf);
 
 
 /*
- * nginx keeps the value of an $http_... variable for the rest of the request
- * and its subrequests.  That of a header which the module adds or removes
- * must be looked up anew, else a location that is not protected could see an
- * injected token.  name is the header's.  NGX_OK or NGX_ERROR.
+ * nginx keeps the value of an $http_... or $cookie_... variable for the rest
+ * of the request and its subrequests.  That of a header or a cookie which the
+ * module adds or removes must be looked up anew, else a location that is not
+ * protected could see an injected token, or an upstream a sealed cookie.  name
+ * is the header's or the cookie's.  NGX_OK or NGX_ERROR.
  */
 
 ngx_int_t ngx_http_quickblox_add_header_variable(ngx_conf_t *cf,
+    ngx_str_t *name);
+ngx_int_t ngx_http_quickblox_add_cookie_variable(ngx_conf_t *cf,
     ngx_str_t *name);
 
 
