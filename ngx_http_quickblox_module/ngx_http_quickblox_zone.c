@@ -978,10 +978,11 @@ ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
             goto done;
         }
 
-        /* a new one counts against the share of what is no session */
+        /* a session that was known, whenever it was to end */
 
-        ended = record->state == NGX_HTTP_QUICKBLOX_VALID
-                && now.unix_sec < record->expires;
+        ended = record->state == NGX_HTTP_QUICKBLOX_VALID;
+
+        /* a new one counts against the share of what is no session */
 
         ngx_http_quickblox_zone_remove(&head->clients, credential);
 

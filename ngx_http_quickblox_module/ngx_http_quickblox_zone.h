@@ -111,8 +111,8 @@ void ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
 
 /*
  * Remembers for cache_invalid that a client's token is none of ours, or that
- * its login is wrong.  Returns 1 when a session ends with it that was alive
- * until now, else 0.
+ * its login is wrong.  Returns 1 when a session ends with it that was known,
+ * else 0.
  */
 
 ngx_uint_t ngx_http_quickblox_zone_reject(
