@@ -1063,7 +1063,12 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_flight_answers(flight);
 
     if (!ngx_http_quickblox_is_brought(flight->credential.source)) {
-        ngx_http_quickblox_flight_tell(flight);
+
+        if (ngx_http_quickblox_zone_ended(flight->application,
+                                          &flight->credential, flight->lease))
+        {
+            ngx_http_quickblox_flight_tell(flight);
+        }
 
         flight->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
         ngx_http_quickblox_flight_start(flight);

@@ -59,6 +59,7 @@ typedef enum {
 #define NGX_HTTP_QUICKBLOX_SUSPECT   0x04  /* to be validated before use */
 #define NGX_HTTP_QUICKBLOX_FOREIGN   0x08  /* REJECTED: other application's */
 #define NGX_HTTP_QUICKBLOX_PROVED    0x10  /* an upstream accepted it */
+#define NGX_HTTP_QUICKBLOX_TOLD      0x20  /* its end, to the listener */
 
 
 /*

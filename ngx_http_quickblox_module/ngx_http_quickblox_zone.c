@@ -944,7 +944,7 @@ ngx_http_quickblox_zone_store_held(ngx_http_quickblox_application_t *app,
     record->user_id = session->user_id;
     record->checked = now->sec;
     record->lease = 0;
-    record->flags &= ~NGX_HTTP_QUICKBLOX_SUSPECT;
+    record->flags &= ~(NGX_HTTP_QUICKBLOX_SUSPECT|NGX_HTTP_QUICKBLOX_TOLD);
     record->state = NGX_HTTP_QUICKBLOX_VALID;
 
     session->generation = record->generation;
@@ -1023,6 +1023,32 @@ ngx_http_quickblox_zone_remove(ngx_http_quickblox_table_t *table,
     if (record) {
         ngx_http_quickblox_table_remove(table, record);
     }
+}
+
+
+ngx_uint_t
+ngx_http_quickblox_zone_ended(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, uint32_t lease)
+{
+    ngx_uint_t                    ended;
+    ngx_http_quickblox_record_t  *record;
+
+    ended = 0;
+
+    ngx_http_quickblox_zone_lock(app);
+
+    /* one that was dropped has lost its lease */
+
+    record = ngx_http_quickblox_zone_claimed(app, credential, lease);
+
+    if (record && !(record->flags & NGX_HTTP_QUICKBLOX_TOLD)) {
+        record->flags |= NGX_HTTP_QUICKBLOX_TOLD;
+        ended = 1;
+    }
+
+    ngx_http_quickblox_zone_unlock(app);
+
+    return ended;
 }
 
 
@@ -1131,10 +1157,10 @@ ngx_http_quickblox_zone_drop(ngx_http_quickblox_application_t *app,
 
     held->drops++;
 
+    rc = (record->flags & NGX_HTTP_QUICKBLOX_TOLD) ? NGX_DONE : NGX_OK;
+
     record->expires = 0;
     record->lease = 0;
-
-    rc = NGX_OK;
 
 done:
 
