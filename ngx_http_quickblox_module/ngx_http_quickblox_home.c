@@ -3,6 +3,7 @@
 
 
 static void ngx_http_quickblox_home_empty_handler(ngx_event_t *ev);
+static void ngx_http_quickblox_home_write_handler(ngx_event_t *ev);
 static u_char *ngx_http_quickblox_home_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
 
@@ -48,6 +49,7 @@ ngx_http_quickblox_home_create(ngx_http_quickblox_home_t *home,
     /* as if registered with the kernel, and for writing always ready */
 
     home->write = home->read;
+    home->write.handler = ngx_http_quickblox_home_write_handler;
     home->read.active = 1;
     home->write.write = 1;
     home->write.ready = 1;
@@ -101,6 +103,10 @@ ngx_http_quickblox_home_free(ngx_http_quickblox_home_t *home)
         ngx_http_free_request(home->request, 0);
         home->request = NULL;
     }
+
+    if (home->write.timer_set) {
+        ngx_del_timer(&home->write);
+    }
 }
 
 
@@ -109,6 +115,29 @@ ngx_http_quickblox_home_empty_handler(ngx_event_t *ev)
 {
     ngx_log_debug0(NGX_LOG_DEBUG_HTTP, ev->log, 0,
                    "quickblox home empty handler");
+}
+
+
+/* a timer, such as the one of "limit_req" */
+
+static void
+ngx_http_quickblox_home_write_handler(ngx_event_t *ev)
+{
+    ngx_http_request_t         *r;
+    ngx_http_quickblox_home_t  *home;
+
+    home = ngx_queue_data(ev, ngx_http_quickblox_home_t, write);
+
+    r = home->subrequest ? home->subrequest : home->request;
+
+    if (ev->delayed && ev->timedout) {
+        ev->delayed = 0;
+        ev->timedout = 0;
+    }
+
+    r->write_event_handler(r);
+
+    ngx_http_run_posted_requests(&home->connection);
 }
 
 

@@ -18,6 +18,7 @@
 
 typedef struct {
     ngx_http_request_t          *request;
+    ngx_http_request_t          *subrequest;  /* whose timers are of "write" */
     ngx_log_t                    log;
     ngx_http_log_ctx_t           log_ctx;
     ngx_http_conf_ctx_t          conf_ctx;

@@ -129,6 +129,8 @@ ngx_http_quickblox_listener_run(ngx_http_quickblox_listener_t *listener,
 
     sr->header_only = 1;
 
+    listener->home.subrequest = sr;
+
     return NGX_OK;
 }
 
