@@ -3,10 +3,16 @@
 #include "ngx_http_quickblox_home.h"
 
 
+/* how often a listener under way looks whether the worker is to end, ms */
+#define NGX_HTTP_QUICKBLOX_LISTENER_WATCH  1000
+
+
 typedef struct {
     ngx_pool_t                 *pool;
     ngx_event_t                 event;
+    ngx_event_t                 watch;
     ngx_http_quickblox_home_t   home;
+    unsigned                    exiting:1;
 } ngx_http_quickblox_listener_t;
 
 
@@ -16,6 +22,7 @@ static ngx_int_t ngx_http_quickblox_listener_run(
 static void ngx_http_quickblox_listener_start(ngx_event_t *ev);
 static ngx_int_t ngx_http_quickblox_listener_end(ngx_http_request_t *r,
     void *data, ngx_int_t rc);
+static void ngx_http_quickblox_listener_watch(ngx_event_t *ev);
 static void ngx_http_quickblox_listener_free(ngx_event_t *ev);
 
 
@@ -50,6 +57,10 @@ ngx_http_quickblox_listener_tell(ngx_http_conf_ctx_t *conf_ctx, ngx_log_t *log,
     listener->event.data = listener;
     listener->event.log = log;
     listener->event.handler = ngx_http_quickblox_listener_free;
+
+    listener->watch = listener->event;
+    listener->watch.handler = ngx_http_quickblox_listener_watch;
+    listener->watch.cancelable = 1;
 
     r = ngx_http_quickblox_home_create(&listener->home, pool, conf_ctx);
 
@@ -88,6 +99,8 @@ ngx_http_quickblox_listener_start(ngx_event_t *ev)
         ngx_http_quickblox_listener_free(ev);
         return;
     }
+
+    ngx_add_timer(&listener->watch, NGX_HTTP_QUICKBLOX_LISTENER_WATCH);
 
     ngx_http_run_posted_requests(&listener->home.connection);
 }
@@ -155,12 +168,55 @@ ngx_http_quickblox_listener_end(ngx_http_request_t *r, void *data,
 }
 
 
+/*
+ * "worker_shutdown_timeout" closes the connections that nginx knows of, of
+ * which the home's is none
+ */
+
+static void
+ngx_http_quickblox_listener_watch(ngx_event_t *ev)
+{
+    ngx_core_conf_t                *ccf;
+    ngx_http_quickblox_listener_t  *listener;
+
+    listener = ev->data;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(ngx_cycle->conf_ctx,
+                                           ngx_core_module);
+
+    /* a thread that reads a cache's file is waited for */
+
+    if (!ngx_exiting || ccf->shutdown_timeout == 0
+        || listener->home.request->blocked)
+    {
+        ngx_add_timer(ev, NGX_HTTP_QUICKBLOX_LISTENER_WATCH);
+        return;
+    }
+
+    if (!listener->exiting) {
+        listener->exiting = 1;
+        ngx_add_timer(ev, ccf->shutdown_timeout);
+        return;
+    }
+
+    ngx_http_quickblox_listener_free(ev);
+}
+
+
 static void
 ngx_http_quickblox_listener_free(ngx_event_t *ev)
 {
     ngx_http_quickblox_listener_t  *listener;
 
     listener = ev->data;
+
+    if (listener->watch.timer_set) {
+        ngx_del_timer(&listener->watch);
+    }
+
+    if (listener->event.posted) {
+        ngx_delete_posted_event(&listener->event);
+    }
 
     ngx_http_quickblox_home_free(&listener->home);
     ngx_destroy_pool(listener->pool);
