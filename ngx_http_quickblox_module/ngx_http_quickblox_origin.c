@@ -220,7 +220,7 @@ ngx_http_quickblox_origins(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_quickblox_loc_conf_t *qlcf = conf;
 
     u_char      *p, *last;
-    ngx_str_t   *value, *origin;
+    ngx_str_t   *value, *origin, host;
     ngx_uint_t   i;
 
     if (qlcf->origins != NGX_CONF_UNSET_PTR) {
@@ -256,6 +256,9 @@ ngx_http_quickblox_origins(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             goto invalid;
         }
 
+        host.data = p;
+        host.len = last - p;
+
         /* a browser sends a scheme, a host and a port, and nothing else */
 
         for ( /* void */ ; p < last; p++) {
@@ -271,7 +274,12 @@ ngx_http_quickblox_origins(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
 
-        *origin = value[i];
+        /* but no port that is its scheme's own */
+
+        ngx_http_quickblox_origin_port(&host, host.data - value[i].data == 8);
+
+        origin->data = value[i].data;
+        origin->len = host.data + host.len - value[i].data;
     }
 
     return NGX_CONF_OK;
