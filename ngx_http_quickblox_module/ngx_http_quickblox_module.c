@@ -45,6 +45,10 @@ static char *ngx_http_quickblox_check_handler(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static char *ngx_http_quickblox_set_endpoint(ngx_conf_t *cf,
     ngx_http_quickblox_loc_conf_t *qlcf, ngx_uint_t endpoint);
+static char *ngx_http_quickblox_second_handler(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *qlcf);
+static void ngx_http_quickblox_set_line(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *qlcf);
 static char *ngx_http_quickblox_tokens(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_quickblox_require(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -579,14 +583,17 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->location = prev;
     }
 
-    /* "if" and limit_except have no handler of their own */
+    /* limit_except has no handler of its own, and "if" must have none */
 
     if (clcf->noname && prev->endpoint) {
         conf->endpoint = prev->endpoint;
         conf->token = prev->token;
         conf->fresh = prev->fresh;
         conf->destroy = prev->destroy;
-        clcf->handler = ngx_http_quickblox_endpoint_handler;
+
+        if (clcf->handler == NULL) {
+            clcf->handler = ngx_http_quickblox_endpoint_handler;
+        }
     }
 
     return ngx_http_quickblox_merge_defaults(cf, conf, prev);
@@ -677,6 +684,7 @@ ngx_http_quickblox_check_endpoint(ngx_conf_t *cf,
 {
     const char                        *missing;
     ngx_uint_t                         i, *source;
+    ngx_http_core_loc_conf_t          *clcf;
     ngx_http_quickblox_application_t  *app;
 
     if (conf->endpoint == 0) {
@@ -684,6 +692,12 @@ ngx_http_quickblox_check_endpoint(ngx_conf_t *cf,
     }
 
     app = conf->application;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler != ngx_http_quickblox_endpoint_handler) {
+        return ngx_http_quickblox_second_handler(cf, conf);
+    }
 
     if (app == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
@@ -707,8 +721,8 @@ ngx_http_quickblox_check_endpoint(ngx_conf_t *cf,
                           "in quickblox application \"%V\" in %s:%ui%s",
                           conf->file, conf->line, missing, &app->name,
                           app->file, app->line,
-                          app->cookie.nkeys == 0 && !conf->token
-                          ? ", or \"quickblox_login token\"" : "");
+                          missing[1] == 'c' ? ", or \"quickblox_login token;\""
+                                            : "");
             return NGX_CONF_ERROR;
         }
     }
@@ -874,8 +888,8 @@ ngx_http_quickblox(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    qlcf->file = cf->conf_file->file.name.data;
-    qlcf->line = cf->conf_file->line;
+    ngx_http_quickblox_set_line(cf, qlcf);
+
     qlcf->limit_except = (cf->cmd_type & NGX_HTTP_LMT_CONF) ? 1 : 0;
 
     if (value[1].len == 3 && ngx_strncmp(value[1].data, "off", 3) == 0) {
@@ -919,8 +933,8 @@ ngx_http_quickblox_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    qlcf->file = cf->conf_file->file.name.data;
-    qlcf->line = cf->conf_file->line;
+    ngx_http_quickblox_set_line(cf, qlcf);
+
     qlcf->sources_set = 1;
 
     value = cf->args->elts;
@@ -1117,23 +1131,57 @@ ngx_http_quickblox_set_endpoint(ngx_conf_t *cf,
 
     if (qlcf->endpoint) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the location has \"%s\" already, write a location "
-                           "for each",
+                           "\"%s\" is in a location that has \"%s\" "
+                           "already, write a location for each",
+                           ngx_http_quickblox_endpoint_names[endpoint],
                            ngx_http_quickblox_endpoint_names[qlcf->endpoint]);
         return NGX_CONF_ERROR;
     }
 
     qlcf->endpoint = endpoint;
 
-    if (qlcf->file == NULL) {
-        qlcf->file = cf->conf_file->file.name.data;
-        qlcf->line = cf->conf_file->line;
-    }
+    qlcf->file = cf->conf_file->file.name.data;
+    qlcf->line = cf->conf_file->line;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler) {
+        return ngx_http_quickblox_second_handler(cf, qlcf);
+    }
+
     clcf->handler = ngx_http_quickblox_endpoint_handler;
 
     return NGX_CONF_OK;
+}
+
+
+/* one of the two would never run, and which is for nobody to guess */
+
+static char *
+ngx_http_quickblox_second_handler(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *qlcf)
+{
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"%s\" in %s:%ui is in one location with another "
+                  "content handler, such as \"proxy_pass\", write a "
+                  "location for each",
+                  ngx_http_quickblox_endpoint_names[qlcf->endpoint],
+                  qlcf->file, qlcf->line);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* for errors found later: a content handler's line, where there is one */
+
+static void
+ngx_http_quickblox_set_line(ngx_conf_t *cf,
+    ngx_http_quickblox_loc_conf_t *qlcf)
+{
+    if (qlcf->endpoint == 0) {
+        qlcf->file = cf->conf_file->file.name.data;
+        qlcf->line = cf->conf_file->line;
+    }
 }
 
 

@@ -126,7 +126,8 @@ ngx_uint_t ngx_http_quickblox_zone_reject(
  * is a new one.  Returns 1 when nobody has found it out before, else 0.
  */
 
-ngx_uint_t ngx_http_quickblox_zone_ended(ngx_http_quickblox_application_t *app,
+ngx_uint_t ngx_http_quickblox_zone_ended(
+    ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease);
 
 
@@ -142,8 +143,8 @@ void ngx_http_quickblox_zone_release(ngx_http_quickblox_application_t *app,
  * sessions that no upstream accepts must not make the gateway log in all the
  * time).
  *
- * NGX_OK when it is gone now, NGX_DONE when that was known before, NGX_DECLINED
- * when a session held stays.
+ * NGX_OK when it is gone now, NGX_DONE when that was known before,
+ * NGX_DECLINED when a session held stays.
  */
 
 ngx_int_t ngx_http_quickblox_zone_drop(ngx_http_quickblox_application_t *app,
