@@ -93,6 +93,8 @@ sub accepted {
     return;
 }
 
+sub says { return qr/\Q${\ join '', @_}\E/ }
+
 my $arguments = qr/number of arguments/;
 my $duplicate = qr/duplicate/;
 
@@ -142,6 +144,114 @@ for my $directive (qw(auth_key auth_secret login email password api_key)) {
         =~ s/\}\n\z/$directive ${canary}Two; # here\n}\n/r;
     refused("$directive: twice", $twice, $directive, $duplicate);
 }
+
+
+# Keys of cookies: no key is shown, nor what may be meant as one
+
+my $bytes = "${canary}Key-" . "\x01" x 16;
+my $hex = '0123456789abcdef' x 4;
+my $base64 = 'Q2FuYXJ5LUNvbmYtS2V5LQEBAQEBAQEBAQEBAQEBAQE=';
+$t->secret($bytes, $hex, $base64);
+
+my $key = $t->write('key', $hex);
+my $other_key = $t->write('other-key', $base64);
+my %key = (
+    'one byte short' => substr($bytes, 1),
+    'one byte long' => $bytes . "\x02",
+    'with a newline' => "$bytes\n",
+    'a text' => "${canary}Key-" . 'x' x 16,
+    'half of hex' => substr($hex, 1),
+    'no hex' => substr($hex, 1) . 'g',
+    'two of hex' => "$hex$hex",
+    'short base64' => substr($base64, 4),
+    'no base64' => '*' . substr($base64, 1),
+    'base64 of 31 bytes' => substr($base64, 0, 42) . '==',
+    'two lines' => "$hex\n$hex\n",
+    'empty' => '',
+);
+
+chmod 0600, $key, $other_key;
+
+for my $name (sort keys %key) {
+    my $path = $t->write("key-$name" =~ tr/ /-/r, $key{$name});
+    chmod 0600, $path;
+
+    bad('cookie_key', $path, says('is no key of 32 bytes, plain, in hex ',
+        'or in base64, write one with "openssl rand -hex 32"'));
+    bad('cookie_key', "$key file:$path", qr/"\Q$path\E" is no key/);
+}
+
+for my $case (
+    ['', $arguments],
+    ['""', qr/write "cookie_key file:PATH;"/],
+    ['file:', qr/write "cookie_key file:PATH;"/],
+    ['/nonexistent/key', qr{"/nonexistent/key" failed \(2: No such file}],
+    ['file:/nonexistent/key', qr{"/nonexistent/key" failed \(2: No such}],
+    [$t->dir, qr/not a file/],
+    ["$key $key", qr/has the same key as the file before it, remove one/],
+    ["$key $other_key file:$key", qr/has the same key/],
+) {
+    bad('cookie_key', @$case);
+}
+
+SKIP: {
+    skip 'root reads everything', 1 if $> == 0;
+    my $unreadable = $t->write('unreadable', $hex);
+    chmod 0, $unreadable;
+    bad('cookie_key', $unreadable, qr/Permission denied/);
+}
+
+# The same key in another form.
+my $raw = $t->write('key-raw', $bytes);
+chmod 0600, $raw;
+bad('cookie_key', "$other_key $raw", qr/has the same key as the file before/);
+
+$bytes =~ s/^C/D/;
+$t->secret($bytes);
+$t->write('key-raw', $bytes);
+my @good = ($raw, map { $t->write("key-$_->[0]", $_->[1]) }
+    ['hex-line', uc("${hex}") =~ s/0/f/r . "\n"],
+    ['base64-line', $base64 =~ s/Q2/Q3/r . "\r\n"],
+    ['base64-bare', $base64 =~ s/Q2/Q4/r =~ s/=//r],
+    ['base64url', $base64 =~ s/Q2Fu/-_Fu/r]);
+chmod 0600, @good;
+
+accepted('T40: keys of every form',
+    application('chat', cookie_key => "$key file:$other_key @good"));
+
+
+# What browsers are told of cookies
+
+my $cookie_name = qr/invalid cookie name .*write for example "cookie __Host/;
+my $attributes = qr{write for example "cookie \S+ Secure HttpOnly SameSite=};
+
+for my $case (
+    ['', $arguments],
+    (map { [$_, $cookie_name] } '""', '"a b"', 'a=b', '"a;b"', '"a,b"',
+        'a/b', '"a\"b"', "\xc3\xa4", '$host$arg_a/', '"(a)"'),
+    (map { ["session $_", $attributes] } 'Max-Age=5', 'Expires=never',
+        'HttpOnly=1', 'SameSite', 'SameSite=Loose', 'SameSite=None',
+        'Path=', 'Path=app', 'Domain=', 'Secured', '"Secure; Nonsense"',
+        'Secure Secure', 'Path=/ Path=/app', 'SameSite=Lax SameSite=Strict',
+        'Domain=a.test Domain=b.test', "\"Path=/\x07\"", "Path=/\xc3\xa4"),
+    (map { ["__Host-a $_", says('that begins with "__Host-" needs "Secure" ',
+        'and "Path=/", and no "Domain", write')] } 'Secure', 'Path=/',
+        'Secure Path=/app',
+        'Secure Path=/ Domain=a.test', 'HttpOnly'),
+    ['__host-a Path=/', qr/"__Host-" needs "Secure"/],
+    (map { ["__Secure-a $_", qr/"__Secure-" needs "Secure", $attributes/] }
+        'Path=/', 'HttpOnly'),
+    ['__SECURE-a Path=/', qr/"__Secure-" needs "Secure"/],
+    ['session "SameSite=None; Path=/"', qr/"SameSite=None" needs "Secure"/],
+) {
+    bad('cookie', @$case);
+}
+
+accepted("T40: cookie $_", application('chat', cookie => $_))
+    for 'session', '__Host-session', '__Host-a Secure Path=/',
+        '__Secure-a "Secure; HttpOnly; SameSite=Strict; Path=/app"',
+        'a Domain=example.com Path=/', 'a "secure;httponly"',
+        'a Secure SameSite=None Path=/ Partitioned', 'a ""';
 
 
 # Other directives of an application
@@ -201,15 +311,16 @@ for my $case (
     bad(@$case);
 }
 
-for my $directive (qw(session_lifetime refresh_before cache_valid
-    cache_invalid cache_stale connect_timeout timeout lock_timeout))
+for my $directive (qw(session_lifetime basic_valid refresh_before cache_valid
+    cache_invalid cache_stale cookie_lifetime connect_timeout timeout
+    lock_timeout))
 {
     bad($directive, $_, $time) for 'x', '-1', '""', '5q', '5s5s';
     bad($directive, '', $arguments);
     bad($directive, '5 s', $arguments);
 
-    # Of these two 0 has a meaning.
-    if ($directive =~ /cache_(?:invalid|stale)/) {
+    # Of these 0 has a meaning.
+    if ($directive =~ /cache_(?:invalid|stale)|cookie_lifetime/) {
         accepted("T40: $directive 0", application('chat', $directive => 0));
         next;
     }
@@ -231,8 +342,11 @@ my %other = (
     ssl_protocols => 'TLSv1.3',
     ssl_ciphers => 'HIGH',
     ssl_trusted_certificate => 'ca.pem',
-    map({ $_ => '20s' } qw(session_lifetime refresh_before cache_valid
-        cache_invalid cache_stale connect_timeout timeout lock_timeout)),
+    cookie_key => $key,
+    cookie => 'session Path=/ HttpOnly',
+    map({ $_ => '20s' } qw(session_lifetime basic_valid refresh_before
+        cache_valid cache_invalid cache_stale cookie_lifetime connect_timeout
+        timeout lock_timeout)),
 );
 
 for my $directive (sort keys %other) {
@@ -321,19 +435,19 @@ for my $names ('', 'one two') {
 
 # Directives of later versions are not accepted yet: none is silently ignored.
 
-bad($_, 1, qr/unknown directive "$_" in quickblox application "chat"/)
-    for qw(basic_valid cookie_key cookie cookie_lifetime nonsense);
+bad(nonsense => 1, qr/unknown directive "nonsense" in quickblox application/);
 
 refused("$_: unknown", application('chat')
     . location("quickblox chat;\n$_ on; # here"), $_,
     qr/unknown directive "$_"/)
-    for qw(quickblox_user quickblox_origin quickblox_login quickblox_logout
-        quickblox_check quickblox_status quickblox_on_expired);
+    for qw(quickblox_status quickblox_nonsense);
 
 
 # http, server, location, limit_except
 
-my $sources = qr/write "client", "user", "application", "api_key" or "none"/;
+my $sources = says('write "client", "basic", "cookie", "user", ',
+    '"user_token", "application", "api_key" or "none"');
+my $origin = qr{write "self" or a scheme, a host and a port};
 my $never = qr/never reached.*change the order or remove it/;
 
 for my $case (
@@ -343,12 +457,34 @@ for my $case (
         qr/unknown .*"other".*write "quickblox_application other \{/],
     [quickblox_session => '', $arguments],
     (map { [quickblox_session => $_, $sources] }
-        qw(basic cookie user_token nonsense Client), '""',
-        'client basic user'),
+        qw(nonsense Client cookies user-token), '""',
+        'client nonsense user', 'basic "" user'),
     (map { [quickblox_session => $_, $never] } 'user client',
         'application user', 'api_key none', 'none client',
-        'client user application', 'client none user'),
-    [quickblox_session => 'client client', qr/duplicate source "client"/],
+        'client user application', 'client none user', 'user basic',
+        'user cookie', 'application user_token', 'api_key basic',
+        'none cookie', 'client basic cookie user_token user application'),
+    (map { [quickblox_session => "$_ $_", qr/duplicate source "$_"/] }
+        qw(client basic cookie user_token)),
+    [quickblox_session => 'cookie client cookie',
+        qr/duplicate source "cookie"/],
+    [quickblox_user => '', $arguments],
+    [quickblox_user => '$arg_a $arg_b', $arguments],
+    [quickblox_user => '$nonsense', qr/unknown "nonsense" variable/],
+    [quickblox_origin => '', $arguments],
+    (map { [quickblox_origin => $_, $origin] } 'selv', 'null', '"*"', '""',
+        'https://', 'app.example.com', '//app.example.com',
+        'ftp://app.example.com', 'https://app.example.com/',
+        'https://app.example.com/path', 'https://*.example.com',
+        'https://app.example.com?a', '"https://app.example.com#a"',
+        'https://user@app.example.com', 'https://$host', 'https://$arg_a',
+        '"https://a b"', '"https://a.test\\\\"', 'https://Ã¤.de',
+        'self https://app.example.com/', 'https://app.example.com *'),
+    [quickblox_on_expired => '', $arguments],
+    [quickblox_on_expired => '/a /b', $arguments],
+    (map { [quickblox_on_expired => $_,
+        qr/write one that begins with "\/", or "off"/] }
+        'expired', 'http://127.0.0.1/', '@named', '""', '$uri', 'Off', 'on'),
     [quickblox_token => '', $arguments],
     [quickblox_require => '', $arguments],
     [quickblox_require => 'admin', qr/write "user" or "any", then variables/],
@@ -384,6 +520,15 @@ for my $case (
     my ($directive, $value, $says) = @$case;
     my $line = length $value ? "$directive $value" : $directive;
 
+    # This is nginx's own message, which comes when all has been read.
+    if ($says =~ /unknown "nonsense"/) {
+        my ($ok, $output) = $t->test_config(application('chat')
+            . location("quickblox chat;\n$line;"));
+        ok !$ok && $output =~ $says, "T40: $directive: $value"
+            or diag $output;
+        next;
+    }
+
     refused("$directive: " . ($value || 'nothing'),
         application('chat') . location(
             $directive eq 'quickblox' ? () : "quickblox chat;\n",
@@ -399,6 +544,9 @@ my %value = (
     quickblox_header => 'X-Token',
     quickblox_preflight => 'pass',
     quickblox_forget => 'on',
+    quickblox_user => '$arg_user',
+    quickblox_origin => 'self https://app.example.com http://[::1]:8080',
+    quickblox_on_expired => '/expired?from=$uri',
     quickblox_replay => 'off',
     quickblox_expired => '401 403 gone',
     quickblox_expired_buffer => '4k',
@@ -439,6 +587,10 @@ for my $case (
     ['application', 'auth_key', auth_key => undef],
     ['client application', 'auth_secret', auth_secret => undef],
     ['api_key', 'api_key'],
+    ['basic', 'auth_key', auth_key => undef],
+    ['client basic', 'auth_secret', auth_secret => undef],
+    ['cookie', 'cookie_key'],
+    ['client cookie', 'cookie_key', cookie => 'session Path=/'],
 ) {
     my ($session, $missing, %change) = @$case;
     my $source = $session =~ s/.* //r;
@@ -456,6 +608,183 @@ for my $case (
     accepted("source $source without $missing, not used",
         application('chat', %change) . "quickblox_session $session;\n"
         . location(''));
+}
+
+for my $session ('user_token', 'client user_token') {
+    refused("$session without api_key", application('chat')
+        . location('quickblox chat; quickblox_user $arg_a;',
+            "\nquickblox_session $session; # here"), 'api_key',
+        qr/source "user_token".* needs "api_key", write it/);
+
+    refused("$session without quickblox_user",
+        application('chat', api_key => $canary . 'Two')
+        . location("quickblox chat;\nquickblox_session $session; # here"),
+        'quickblox_user', qr/write "quickblox_user \$variable;"/);
+
+    accepted("T40: $session, with what it needs inherited",
+        application('chat', api_key => $canary . 'Two')
+        . 'quickblox_user $arg_a; quickblox chat;'
+        . location("quickblox_session $session;"));
+}
+
+
+# Content handlers
+
+my @handlers = qw(quickblox_login quickblox_logout quickblox_check);
+my $with_key = application('chat', cookie_key => $key);
+
+for my $handler (@handlers) {
+    my $parameter = {quickblox_login => 'token', quickblox_check => 'token',
+        quickblox_logout => 'destroy'}->{$handler};
+
+    for my $context ('', 'server { ', 'server { location / { if ($arg_a) { ',
+        'server { location / { limit_except GET { ')
+    {
+        my $braces = '}' x ($context =~ tr/{//);
+        refused("$handler in " . ($context =~ /(\w+)[^\w{]*\{[^{]*\z/
+                ? $context =~ /limit/ ? 'limit_except'
+                : $context =~ /if/ ? 'if' : 'server' : 'http'),
+            "$with_key$context\n$handler; # here\n$braces", $handler,
+            qr/not allowed here/);
+    }
+
+    for my $case (
+        ['on', qr/invalid parameter "on" in "$handler", write "$parameter"/],
+        ['""', qr/invalid parameter "" in "$handler", write "$parameter"/],
+        [uc $parameter, qr/invalid parameter .*write "$parameter"/],
+        ["$parameter application x", $arguments],
+        $handler eq 'quickblox_login'
+            ? (['application', qr/write "quickblox_login token application;"/],
+                ['application token', qr/write "quickblox_login token appl/],
+                ['token fresh', qr/invalid parameter "fresh" .*write "token"/])
+            : (["$parameter x", $arguments]),
+    ) {
+        my ($value, $says) = @$case;
+        refused("$handler $value", $with_key
+            . location("quickblox chat;\n$handler $value; # here"), $handler,
+            $says);
+    }
+
+    refused("$handler: twice", $with_key
+        . location("quickblox chat; $handler;\n$handler; # here"), $handler,
+        $duplicate);
+
+    # Where the directive is known, so is its line, wherever "quickblox" is.
+    for my $case (
+        ['no quickblox', "$with_key server { location / {\n$handler; # here"],
+        ['quickblox off', "$with_key quickblox chat; server { location / {\n"
+            . "$handler; # here\nquickblox off;"],
+        ['quickblox off above', "$with_key quickblox chat; server {\n"
+            . "quickblox off; location / {\n$handler; # here"],
+    ) {
+        refused("$handler: $case->[0]", "$case->[1]\n}}", $handler,
+            qr/has no application, write "quickblox name;" beside it/);
+    }
+
+    for my $other (grep { $_ ne $handler } @handlers) {
+        refused("$handler and $other", $with_key
+            . location("quickblox chat;\n$other;\n$handler; # here"),
+            $handler, qr/has "$other" already, write a location for each/);
+    }
+
+    my $each = qr/another content handler.*write a location for each/;
+
+    for my $other ('proxy_pass http://127.0.0.1:1;', 'stub_status;',
+        'fastcgi_pass 127.0.0.1:1;')
+    {
+        my ($name) = $other =~ /(\w+)/;
+        refused("$handler after $name", $with_key
+            . location("quickblox chat;\n$other\n$handler; # here"),
+            $handler, $each);
+        refused("$handler before $name", $with_key
+            . location("quickblox chat;\n$handler; # here\n$other"),
+            $handler, $each);
+    }
+
+    refused("$handler and an if with proxy_pass", $with_key . location(
+        "quickblox chat;\n$handler; # here\nif (\$arg_a) {\n"
+        . "proxy_pass http://127.0.0.1:1; }"), $handler, $each);
+
+    accepted("T40: $handler, and an if and a limit_except", $with_key
+        . location("quickblox chat; $handler; if (\$arg_a) { set \$a 1; }"
+            . ' limit_except POST { deny all; }'));
+
+    accepted("T40: $handler below its application", $with_key
+        . "quickblox chat; server { location / { $handler $parameter; } }");
+}
+
+for my $case (
+    ['quickblox_login', 'auth_key', auth_key => undef],
+    ['quickblox_login', 'auth_secret', auth_secret => undef],
+    ['quickblox_login token', 'auth_secret', auth_secret => undef],
+    ['quickblox_login token application', 'auth_key', auth_key => undef],
+    ['quickblox_login', 'cookie_key', cookie_key => undef],
+) {
+    my ($handler, $missing, %change) = @$case;
+
+    # "token" needs no cookie, and helps nothing but that.
+    my $end = $missing eq 'cookie_key' ? ', or "quickblox_login token;"' : '';
+
+    refused("$handler without $missing",
+        application('chat', cookie_key => $key, %change)
+        . location("quickblox chat;\n$handler; # here"), $missing,
+        qr/"quickblox_login" in .* needs "$missing", write .*:\d+\Q$end\E\z/);
+}
+
+accepted("T40: $_ without cookie_key",
+    application('chat') . location("quickblox chat; $_;"))
+    for 'quickblox_login token', 'quickblox_login token application',
+        'quickblox_logout', 'quickblox_check', 'quickblox_check token';
+
+# A token that is not the user's own is handed to nobody.
+for my $sources ('user', 'application', 'api_key', 'none', 'client user',
+    'client cookie basic application', 'user_token none')
+{
+    my $last = $sources =~ s/.* //r;
+    my $app = application('chat', cookie_key => $key, login => 'gateway',
+        password => $canary . 'Password', api_key => $canary . 'Two');
+
+    refused("quickblox_check token with $sources", $app
+        . location('quickblox chat; quickblox_user $arg_a;'
+            . "quickblox_session $sources;\nquickblox_check token; # here"),
+        'quickblox_check', says("token of source \"$last\", which is not ",
+            'the user\'s own: write other sources, or no "token"'));
+
+    refused("quickblox_check token with $sources, inherited", $app
+        . 'quickblox_user $arg_a;' . "quickblox_session $sources;"
+        . location("quickblox_check token; # here\nquickblox chat;"),
+        'quickblox_check', qr/token of source "$last"/);
+
+    accepted("T40: quickblox_check with $sources", $app
+        . location('quickblox chat; quickblox_user $arg_a;'
+            . "quickblox_session $sources; quickblox_check;"));
+}
+
+accepted('T40: quickblox_check token with the user\'s own',
+    application('chat', cookie_key => $key, api_key => $canary . 'Two')
+    . location('quickblox chat; quickblox_user $arg_a; quickblox_check token;'
+        . 'quickblox_session client basic cookie user_token;'));
+
+# Any page could use such a cookie.
+{
+    my $app = application('chat', cookie_key => $key,
+        cookie => 'session Secure SameSite=None Path=/');
+    my $says = says('has "SameSite=None": write which pages may use it, ',
+        '"quickblox_origin self;" or origins, for');
+
+    for my $line ('quickblox_session client cookie', @handlers) {
+        refused("SameSite=None and $line without quickblox_origin",
+            $app . location("quickblox chat;\n$line; # here"),
+            'quickblox_origin', $says);
+
+        accepted("T40: SameSite=None and $line with $_", $app
+            . 'quickblox_origin ' . $_ . ';'
+            . location("quickblox chat;\n$line;"))
+            for 'self', 'https://app.example.com';
+    }
+
+    accepted('T40: SameSite=None where no cookie is used',
+        $app . location('quickblox chat;'));
 }
 
 
@@ -499,6 +828,18 @@ for my $case (
 # Good configurations
 
 accepted('an application that nobody uses', application('chat'));
+
+{
+    my $open = $t->write('open-key', $hex);
+    chmod 0644, $open;
+
+    my ($ok, $output) = $t->test_config(application('chat',
+        cookie_key => $open));
+
+    ok $ok, 'T40: a key that everybody can read is accepted';
+    like $output, qr/\[warn\] .*"cookie_key".*\Q$open\E.*"chmod o-r" it in /,
+        'T40: with a warning';
+}
 
 accepted('every directive of an application', application('chat',
     %other,
@@ -591,6 +932,32 @@ sub shown {
     $t->write('auth_secret', "jyqGNhbGxkvBTgd");
     ok $nginx->reload, 'and has changed back';
     is shown(), '200', 'to the session of that secret';
+
+    $nginx->stop;
+}
+
+# What an origin is called by browsers, who leave out a scheme's own port.
+{
+    my $nginx = $t->nginx(application('chat') . <<'END');
+server {
+    listen 127.0.0.1:%%PORT_0%%;
+    location /me {
+        quickblox chat;
+        quickblox_origin http://a.test:80 https://B.test:443 https://c.test:80;
+        quickblox_check;
+    }
+}
+END
+
+    for my $case (
+        ['http://a.test', 401], ['https://b.test', 401],
+        ['https://c.test:80', 401], ['https://c.test', 403],
+        ['http://a.test:443', 403], ['https://a.test', 403],
+    ) {
+        my ($origin, $status) = @$case;
+        is $t->get('/me', headers => [['Origin', $origin]])->status, $status,
+            "T51: $origin";
+    }
 
     $nginx->stop;
 }

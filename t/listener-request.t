@@ -130,7 +130,8 @@ my %target = (
     real => 'set_real_ip_from unix:; real_ip_header X-Real-IP;'
         . 'proxy_pass TOLD;',
     geo => 'return 200 $geo$split$mapped;',
-    secure => 'valid_referers none a.test; if ($invalid_referer) { return 403; }'
+    secure => 'valid_referers none a.test;'
+        . 'if ($invalid_referer) { return 403; }'
         . 'userid on; gzip on; sub_filter a b; proxy_pass TOLD;',
     image => 'dav_methods PUT; random_index on; root %%DIR%%/html;',
     stat => 'stub_status;',

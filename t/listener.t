@@ -392,7 +392,8 @@ for my $source (qw(application user user_token)) {
         'a 401 that does not say so';
     is $t->get('/chat/client/x', token => $token)->status, 200, 'of a session';
 
-    $backend->answer('/chat/client/x', status => 401, body => 'no', times => 1);
+    $backend->answer('/chat/client/x', status => 401, times => 1,
+        body => 'no');
     is $t->get('/chat/client/x', token => $token)->status, 401,
         'an upstream that says something else';
 
