@@ -10,6 +10,8 @@ use lib 't/lib';
 
 use Docs;
 use Gateway;
+use MIME::Base64 qw(encode_base64);
+use Mojo::JSON qw(decode_json);
 use Test::More;
 
 my $t = Gateway->new;
@@ -98,6 +100,10 @@ my %default = (
     quickblox_require => qr/conf->require_any, prev->require_any, (\d+)\)/,
     quickblox_header => qr/ngx_str_set\(&header, "(.*?)"\)/,
     quickblox_preflight => qr/conf->preflight, prev->preflight, (\d+)\)/,
+    quickblox_origin => qr/conf->origins, prev->origins, (NULL)\)/,
+    quickblox_on_expired => qr/conf->on_expired, prev->on_expired, (".*?")/,
+    cookie => qr/ngx_str_set\(&app->cookie\.name,\ "(.*?)"\);
+        .*ngx_str_set\(&app->cookie_attributes,\s+";\ (.*?)"\)/xs,
     quickblox_expired => qr/\*value\ =\ (NGX_HTTP_UNAUTHORIZED);
         \s+ngx_str_set\(&conf->expired_text,\s+"(.*?)"\)/x,
     ssl_ciphers => qr/ngx_str_set\(&app->ssl_ciphers, "(.*?)"\)/,
@@ -108,6 +114,10 @@ my %default = (
 my %spelled = (
     quickblox => {NULL => 'off'},
     quickblox_session => {CLIENT => 'client'},
+    quickblox_origin => {NULL => 'self'},
+    quickblox_on_expired => {'""' => 'off'},
+    cookie => {'Secure; HttpOnly; SameSite=Lax; Path=/'
+        => 'Secure HttpOnly SameSite=Lax Path=/'},
     quickblox_require => {0 => 'user'},
     quickblox_preflight => {0 => 'off'},
     quickblox_expired => {NGX_HTTP_UNAUTHORIZED => 401},
@@ -161,7 +171,8 @@ is_deeply [grep { $changes !~ /\b\Q$_\E\b/ }
 
 {
     my %status = (BAD_REQUEST => 400, UNAUTHORIZED => 401, FORBIDDEN => 403,
-        SERVICE_UNAVAILABLE => 503);
+        NOT_ALLOWED => 405, REQUEST_ENTITY_TOO_LARGE => 413,
+        UNSUPPORTED_MEDIA_TYPE => 415, SERVICE_UNAVAILABLE => 503);
     my ($refusals) = $source{refusal} =~ /refusals\[\] = \{(.*?)\};/s;
     my @code;
 
@@ -191,6 +202,11 @@ my ($bob, $alice) = map { $api->session(user_id => $_) } 5, 6;
 
 my $nginx = sub ($heading, $extra = '', $number = 0) {
     my $text = Docs::recipe('docs/recipes.md', $heading, $number);
+
+    # the API of the test speaks no TLS
+    my $url = $api->url;
+    $text =~ s/^quickblox_application chat \{\n/$&    api $url;\n/m;
+
     my $nginx = $t->nginx(Docs::http($t, $text,
         api => '127.0.0.1:' . $api->port,
         backend => '127.0.0.1:' . $backend->port) . $extra);
@@ -300,6 +316,151 @@ my $nginx = sub ($heading, $extra = '', $number = 0) {
     $nginx->stop;
 }
 
+my @json = (headers => [['Content-Type', 'application/json']]);
+my $login = '{"login":"bob","password":"Canary-Bob-Pw"}';
+
+{
+    my $nginx = $nginx->('Web application with cookies');
+    my $res = $t->post('/login', $login, @json, ssl => 1);
+    my ($cookie, $attributes)
+        = ($res->header('Set-Cookie') // '') =~ /^(__Host-[^;]+)(.*)/;
+    my $get = sub ($path) {
+        return $t->get($path, ssl => 1,
+            headers => [['Cookie', "a=1; $cookie; b=2"]]);
+    };
+
+    is $res->status, 200, 'a web application: login';
+    is $attributes, '; Secure; HttpOnly; SameSite=Lax; Path=/', 'a cookie';
+    is $get->('/me')->json->{session}{user_id}, 5, 'who am I';
+
+    my $seen = $get->('/api/a')->json;
+    ok scalar(grep { $_->{token} eq $seen->{token} } $api->sessions),
+        'the upstream gets the token';
+    is_deeply [map { $_->[1] } grep { $_->[0] eq 'Cookie' }
+        @{$seen->{headers}}], ['a=1; b=2'], 'and not the cookie';
+
+    is $t->post('/logout', '{}', ssl => 1, headers => [['Cookie', $cookie],
+        ['Content-Type', 'application/json']])->status, 200, 'logout';
+    is $get->('/api/a')->status, 401, 'and no more';
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->('Service with Basic');
+
+    is $t->get('/api/a', headers => [['Authorization',
+        'Basic ' . encode_base64("bob:$_->[0]", '')]])->status, $_->[1],
+        "a service with Basic: $_->[1]"
+        for ['Canary-Bob-Pw', 200], ['Canary-Wrong-Pw', 401];
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->('SDK hand-over');
+    my %status;
+
+    my ($one, $two) = map { $t->post('/session')->json->{session} } 1, 2;
+    is $one->{type}, 'application', 'SDK hand-over: an application session';
+    isnt $one->{token}, $two->{token}, 'for each client its own';
+
+    $status{$t->post('/session')->status}++ for 1 .. 8;
+    cmp_ok $status{503}, '>=', 3, 'and not without end';
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->("A company's own login");
+    my @spoofed = (headers => [['X-QuickBlox-User', 1]]);
+    my $vouch = sub (%how) { $backend->answer('/sso', %how) };
+
+    $vouch->(headers => [['X-QuickBlox-User', 6]]);
+    my $token = $t->get('/api/a', @spoofed)->json->{token};
+    is_deeply [map { $_->{user_id} } grep { $_->{token} eq $token }
+        $api->sessions], [6], "a company's own login: whom it vouches for";
+    is $t->get('/chat-session')->json->{session}{token}, $token,
+        'gets the token for chat';
+
+    $vouch->();
+    is $t->get($_, @spoofed)->status, 401, "$_: nobody else"
+        for '/api/a', '/chat-session';
+    $vouch->(headers => [['X-QuickBlox-User', 'bob']]);
+    is $t->get($_)->status, 403, "$_: not a number"
+        for '/api/a', '/chat-session';
+    $vouch->(status => 401);
+    is $t->get($_)->status, 401, "$_: not vouched for"
+        for '/api/a', '/chat-session';
+
+    $backend->heal;
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->('Telling the backend of an expiry');
+    my $token = $api->session(user_id => 6);
+
+    is $t->get('/api/a', token => $token)->status, 200, 'before an expiry';
+    $backend->answer('/api/a', status => 401,
+        body => '{"errors":{"base":["Required session does not exist"]}}');
+    is $t->get('/api/a', token => $token)->status, 401, 'an expiry';
+    $backend->wait_hits('/session-expired');
+
+    my $told = $backend->last_request('/session-expired');
+    my $json = decode_json($told->{body});
+    is $told->{method}, 'POST', 'is told to the backend';
+    is_deeply [@$json{qw(user source)}], [6, 'client'], 'with its user';
+    cmp_ok $json->{expires}, '>', time, 'and its time';
+
+    $backend->heal;
+    $nginx->stop;
+}
+
+{
+    my $nginx = $nginx->('Login rate limiting');
+    my %status;
+
+    $api->reset_calls;
+    $status{$t->post('/login', '{"login":"bob","password":"Canary-Wrong-Pw"}',
+        @json)->status}++ for 1 .. 12;
+    cmp_ok $status{429}, '>=', 4, 'login rate limiting';
+    is $api->calls, $status{401}, 'spares the API';
+    $nginx->stop;
+}
+
+# A cookie that the old key has sealed, and one of the new key.
+{
+    my $server = <<'END';
+server {
+    listen 127.0.0.1:%%PORT_0%%;
+    quickblox chat;
+    location = /login { quickblox_login; }
+    location = /me { quickblox_session cookie; quickblox_check; }
+}
+END
+    my $old = $t->nginx(Docs::http($t, '',
+        api => '127.0.0.1:' . $api->port) . $server);
+    my $cookie = sub {
+        return ($t->post('/login', $login, @json)->header('Set-Cookie')
+            =~ /^([^;]+)/)[0];
+    };
+    my $me = sub ($cookie) {
+        return $t->get('/me', headers => [['Cookie', $cookie]])->status;
+    };
+
+    my $sealed = $cookie->();
+    is $me->($sealed), 200, 'key rotation: before';
+    $old->stop;
+
+    my $both = $nginx->('Key rotation', $server);
+    my $new = $cookie->();
+    is_deeply [map { $me->($_) } $sealed, $new], [200, 200],
+        'both keys open';
+    $both->stop;
+
+    $old->start;
+    is $me->($new), 401, 'the first one seals';
+    $old->stop;
+}
+
 $t->done;
 
 
@@ -326,7 +487,9 @@ sub commands ($text) {
         my ($directive, $type, $setter, $field, $post) = ($1, $2, $3, $4, $5);
         my @context = $type =~ /ANY_CONF/
             ? ('http, server, location, limit_except')
-            : $type =~ /MAIN_CONF/ ? 'http' : 'quickblox_application';
+            : $type =~ /MAIN_CONF/ ? 'http'
+            : $type =~ /HTTP_LOC_CONF/ ? 'location'
+            : 'quickblox_application';
 
         my $default = !defined $field ? undef
             : $text =~ /ngx_conf_init_\w*value\(app->\Q$field\E,\s+(\w+)\)/

@@ -54,7 +54,8 @@ sub configurations {
 
 # The configuration below a heading, the first or a later one.
 sub recipe ($file, $heading, $number = 0) {
-    my @found = grep { $_->{heading} eq $heading } configurations();
+    my @found = grep { $_->{file} eq $file && $_->{heading} eq $heading }
+        configurations();
 
     return ($found[$number] // croak "no configuration at $heading")->{text};
 }
@@ -75,13 +76,14 @@ sub http ($t, $text, %opt) {
     my %file = (
         '/etc/nginx/quickblox/auth_secret' => 'jyqGNhbGxkvBTgd',
         '/etc/nginx/quickblox/api_key' => 'Canary-Api-Key-92',
+        '/etc/nginx/quickblox/cookie_key' => 'c0ffee' . '5eed' x 14 . 'ff',
+        '/etc/nginx/quickblox/cookie_key_new' => 'c0ffee' . 'beef' x 14 . 'ff',
     );
 
     for my $name (sort keys %file) {
-        next if index($text, $name) < 0;
         my $path = $t->write($name =~ s/.*\///r, "$file{$name}\n");
         chmod 0600, $path;
-        $text =~ s/\Q$name\E/$path/g;
+        $text =~ s/\Q$name\E\b/$path/g;
     }
 
     $text =~ s{/etc/nginx/gateway\.pem}{%%CERT%%}g;
@@ -109,6 +111,8 @@ quickblox_application chat {
     auth_secret    jyqGNhbGxkvBTgd;
     login          gateway;
     password       Canary-Gateway-Pw;
+    api_key        Canary-Api-Key-92;
+    cookie_key     @{[$t->dir]}/cookie_key;
     zone           docs 1m;
 }
 END
