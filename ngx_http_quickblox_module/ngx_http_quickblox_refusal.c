@@ -72,6 +72,7 @@ ngx_http_quickblox_refuse(ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
     ngx_http_quickblox_refusal_e reason)
 {
     ngx_int_t                      rc;
+    ngx_uint_t                     nginx;
     ngx_http_complex_value_t       cv;
     ngx_http_quickblox_refusal_t  *refusal;
 
@@ -89,17 +90,21 @@ ngx_http_quickblox_refuse(ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_quickblox_refusal_is_nginx(r, refusal->status,
-                                            ctx->conf->endpoint))
-    {
-        return refusal->status;
-    }
+    nginx = ngx_http_quickblox_refusal_is_nginx(r, refusal->status,
+                                                ctx->conf->endpoint);
 
-    if (ngx_http_quickblox_add_header(r, "Cache-Control",
-                                      &ngx_http_quickblox_no_store)
-        == NULL)
+    /* what a content handler answers is not kept, also as an error page */
+
+    if ((!nginx || ctx->conf->endpoint)
+        && ngx_http_quickblox_add_header(r, "Cache-Control",
+                                         &ngx_http_quickblox_no_store)
+           == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (nginx) {
+        return refusal->status;
     }
 
     /* what the request would have had to say was not asked for */
