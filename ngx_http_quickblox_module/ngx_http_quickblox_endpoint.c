@@ -34,6 +34,9 @@ static ngx_int_t ngx_http_quickblox_endpoint_type(ngx_http_request_t *r,
 static void ngx_http_quickblox_endpoint_read(ngx_http_request_t *r);
 static void ngx_http_quickblox_endpoint_read_handler(ngx_http_request_t *r);
 static void ngx_http_quickblox_endpoint_read_body(ngx_http_request_t *r);
+static void ngx_http_quickblox_endpoint_read_failed(ngx_http_request_t *r,
+    ngx_int_t rc);
+static void ngx_http_quickblox_endpoint_forget_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_quickblox_endpoint_append(ngx_http_request_t *r,
     ngx_http_quickblox_endpoint_t *ep);
 static void ngx_http_quickblox_endpoint_parse(ngx_http_request_t *r);
@@ -298,7 +301,7 @@ ngx_http_quickblox_endpoint_read(ngx_http_request_t *r)
                                        ngx_http_quickblox_endpoint_read_body);
 
     if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        ngx_http_finalize_request(r, rc);
+        ngx_http_quickblox_endpoint_read_failed(r, rc);
         return;
     }
 
@@ -332,6 +335,7 @@ ngx_http_quickblox_endpoint_read_body(ngx_http_request_t *r)
     for ( ;; ) {
 
         if (ngx_http_quickblox_endpoint_append(r, ctx->endpoint) != NGX_OK) {
+            ngx_http_quickblox_endpoint_forget_body(r);
             ngx_http_quickblox_endpoint_refuse(r,
                                           NGX_HTTP_QUICKBLOX_REFUSE_TOO_LARGE);
             return;
@@ -344,7 +348,7 @@ ngx_http_quickblox_endpoint_read_body(ngx_http_request_t *r)
         rc = ngx_http_read_unbuffered_request_body(r);
 
         if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-            ngx_http_finalize_request(r, rc);
+            ngx_http_quickblox_endpoint_read_failed(r, rc);
             return;
         }
 
@@ -356,7 +360,39 @@ ngx_http_quickblox_endpoint_read_body(ngx_http_request_t *r)
 
     r->read_event_handler = ngx_http_block_reading;
 
+    ngx_http_quickblox_endpoint_forget_body(r);
     ngx_http_quickblox_endpoint_parse(r);
+}
+
+
+/* chunks that are none, or a client that went away */
+
+static void
+ngx_http_quickblox_endpoint_read_failed(ngx_http_request_t *r, ngx_int_t rc)
+{
+    if (rc != NGX_HTTP_BAD_REQUEST || r->connection->error) {
+        ngx_http_finalize_request(r, rc);
+        return;
+    }
+
+    /* nobody knows where the next request would begin */
+
+    r->keepalive = 0;
+    r->lingering_close = 1;
+
+    ngx_http_quickblox_endpoint_forget_body(r);
+    ngx_http_quickblox_endpoint_refuse(r, NGX_HTTP_QUICKBLOX_REFUSE_MALFORMED);
+}
+
+
+/* an error page's upstream must not be told of a body that it never gets */
+
+static void
+ngx_http_quickblox_endpoint_forget_body(ngx_http_request_t *r)
+{
+    r->headers_in.content_length = NULL;
+    r->headers_in.content_length_n = -1;
+    r->headers_in.chunked = 0;
 }
 
 
