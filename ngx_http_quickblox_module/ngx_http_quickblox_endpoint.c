@@ -6,10 +6,6 @@
 #include "ngx_http_quickblox_session.h"
 
 
-/* of a login's body, as the documentation says */
-#define NGX_HTTP_QUICKBLOX_BODY_MAX  16384
-
-
 struct ngx_http_quickblox_endpoint_s {
     ngx_http_request_t          *request;
     ngx_http_quickblox_login_t   login;
@@ -278,15 +274,15 @@ ngx_http_quickblox_endpoint_read(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
     ep = ctx->endpoint;
 
-    if (r->headers_in.content_length_n > NGX_HTTP_QUICKBLOX_BODY_MAX) {
+    if (r->headers_in.content_length_n > (off_t) ctx->conf->body_max) {
         ngx_http_quickblox_endpoint_refuse(r,
                                           NGX_HTTP_QUICKBLOX_REFUSE_TOO_LARGE);
         return;
     }
 
     ep->body.len = r->headers_in.chunked
-                   ? NGX_HTTP_QUICKBLOX_BODY_MAX
-                   : ngx_max(r->headers_in.content_length_n, 0);
+                   ? ctx->conf->body_max
+                   : (size_t) ngx_max(r->headers_in.content_length_n, 0);
 
     ep->body.data = ngx_pcalloc(r->pool, ep->body.len + 1);
     if (ep->body.data == NULL) {

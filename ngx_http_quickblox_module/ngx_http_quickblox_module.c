@@ -498,6 +498,7 @@ ngx_http_quickblox_create_loc_conf(ngx_conf_t *cf)
      *     conf->on_expired = { 0, NULL };
      *     conf->user = NULL;
      *     conf->endpoint = 0;
+     *     conf->body_max = 0;
      *     conf->sources_set = 0;
      *     conf->file = NULL;
      *     conf->limit_except = 0;
@@ -594,6 +595,19 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         if (clcf->handler == NULL) {
             clcf->handler = ngx_http_quickblox_endpoint_handler;
         }
+    }
+
+    /* nginx would refuse what is too large before the handler is asked */
+
+    if (conf->endpoint) {
+        conf->body_max = NGX_HTTP_QUICKBLOX_BODY_MAX;
+
+        if (clcf->client_max_body_size) {
+            conf->body_max = ngx_min(clcf->client_max_body_size,
+                                     NGX_HTTP_QUICKBLOX_BODY_MAX);
+        }
+
+        clcf->client_max_body_size = 0;
     }
 
     return ngx_http_quickblox_merge_defaults(cf, conf, prev);

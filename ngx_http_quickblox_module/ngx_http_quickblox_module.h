@@ -59,6 +59,9 @@
 #define NGX_HTTP_QUICKBLOX_LOGOUT              2
 #define NGX_HTTP_QUICKBLOX_CHECK               3
 
+/* of their bodies, as the documentation says */
+#define NGX_HTTP_QUICKBLOX_BODY_MAX            16384
+
 /*
  * r->buffered has four bits; nginx and its modules use 0x01, 0x02, 0x04 of
  * them (the image filter's 0x08 is on the connection's field)
@@ -221,6 +224,7 @@ struct ngx_http_quickblox_loc_conf_s {
     ngx_array_t                       *origins;      /* of ngx_str_t */
     ngx_str_t                          on_expired;   /* len 0: off */
     ngx_uint_t                         endpoint;     /* a content handler */
+    size_t                             body_max;     /* that it reads */
     ngx_flag_t                         replay;
     ngx_array_t                       *expired;      /* of ngx_uint_t */
     ngx_str_t                          expired_text;
