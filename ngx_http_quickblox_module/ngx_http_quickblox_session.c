@@ -1125,14 +1125,16 @@ ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
     ngx_uint_t                   own;
     ngx_http_quickblox_answer_t  answer;
 
-    if (call->status != NGX_HTTP_CREATED && call->status != NGX_HTTP_OK) {
-        ngx_http_quickblox_flight_refused(flight, call);
-        return;
-    }
-
     /* what a provider of identities answers to one client backs off nobody */
 
     own = flight->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_BASIC;
+
+    if (call->status != NGX_HTTP_CREATED && call->status != NGX_HTTP_OK
+        && (own || call->status >= NGX_HTTP_SPECIAL_RESPONSE))
+    {
+        ngx_http_quickblox_flight_refused(flight, call);
+        return;
+    }
 
     rc = ngx_http_quickblox_flight_parse(flight, call, &answer);
 
