@@ -254,7 +254,9 @@ ngx_http_quickblox_refusal_challenge(ngx_http_request_t *r,
 
     value.data = p;
 
-    if (ctx->conf->basic && !ctx->conf->endpoint
+    /* who has a login in a body is not asked for one in a header */
+
+    if (ctx->conf->basic && ctx->conf->endpoint != NGX_HTTP_QUICKBLOX_LOGIN
         && !ngx_http_quickblox_origin_script(r))
     {
         p = ngx_sprintf(p, "Basic realm=\"%V\", charset=\"UTF-8\"", name);
