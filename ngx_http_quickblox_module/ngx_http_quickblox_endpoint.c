@@ -698,7 +698,7 @@ ngx_http_quickblox_endpoint_logout(ngx_http_request_t *r,
     }
 
     if (rc == NGX_OK && ngx_http_quickblox_is_people(ctx->credential.source)) {
-        ngx_http_quickblox_endpoint_get(r, ctx, NGX_HTTP_QUICKBLOX_GET_HELD,
+        ngx_http_quickblox_endpoint_get(r, ctx, NGX_HTTP_QUICKBLOX_GET_KNOWN,
                                         ngx_http_quickblox_endpoint_end);
         return;
     }

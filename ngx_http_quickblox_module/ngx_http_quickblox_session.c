@@ -28,6 +28,7 @@ struct ngx_http_quickblox_flight_s {
     ngx_str_t                          token;     /* to be asked about */
     uint64_t                           user_id;   /* of it, if known */
     time_t                             expires;
+    uint32_t                           generation;
     ngx_http_quickblox_ask_e           ask;
     uint32_t                           lease;
     ngx_msec_t                         deadline;
@@ -35,7 +36,9 @@ struct ngx_http_quickblox_flight_s {
     ngx_log_t                         *log;
     ngx_http_conf_ctx_t                conf_ctx;
 
-    ngx_uint_t                         flags;     /* of the look-up */
+    ngx_uint_t                         flags;     /* of the look-up; without
+                                                     NO_CREATE if one waits
+                                                     who needs a session */
 
     unsigned                           single:1;  /* of one request alone */
     unsigned                           polling:1;
@@ -92,6 +95,8 @@ static void ngx_http_quickblox_flight_validated(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_dead(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_anew(
+    ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_tell(
     ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_created(
@@ -131,6 +136,16 @@ static void ngx_http_quickblox_flight_finish(
     const char *error);
 
 
+/* the order is that of ngx_http_quickblox_get_e */
+
+static ngx_uint_t  ngx_http_quickblox_session_flags[] = {
+    0,
+    NGX_HTTP_QUICKBLOX_ZONE_FORCE,
+    NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE,
+    NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE|NGX_HTTP_QUICKBLOX_ZONE_KNOWN
+};
+
+
 static ngx_str_t  ngx_http_quickblox_expired =
     ngx_string("session does not exist");
 static ngx_str_t  ngx_http_quickblox_bad_timestamp =
@@ -149,10 +164,7 @@ ngx_http_quickblox_session_get(ngx_http_request_t *r,
     ngx_http_quickblox_found_t     found;
     ngx_http_quickblox_flight_t   *flight;
 
-    flags = how == NGX_HTTP_QUICKBLOX_GET_AGAIN
-            ? NGX_HTTP_QUICKBLOX_ZONE_FORCE
-            : how == NGX_HTTP_QUICKBLOX_GET_HELD
-            ? NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE : 0;
+    flags = ngx_http_quickblox_session_flags[how];
 
     zone = ngx_http_quickblox_zone_get(ctx->conf->application,
                                        &ctx->credential, flags, &found);
@@ -176,6 +188,9 @@ ngx_http_quickblox_session_get(ngx_http_request_t *r,
                 flight->flags = flags | NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW;
                 ngx_add_timer(&flight->poll, NGX_HTTP_QUICKBLOX_POLL);
             }
+
+        } else if (!(flags & NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE)) {
+            flight->flags &= ~NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE;
         }
 
         rc = ngx_http_quickblox_session_wait(r, ctx, flight);
@@ -193,6 +208,8 @@ ngx_http_quickblox_session_get(ngx_http_request_t *r,
             rc = NGX_ERROR;
             break;
         }
+
+        flight->flags = flags;
 
         rc = ngx_http_quickblox_session_wait(r, ctx, flight);
 
@@ -783,6 +800,7 @@ ngx_http_quickblox_flight_claimed(ngx_http_quickblox_flight_t *flight,
     flight->lease = found->lease;
     flight->user_id = found->session.user_id;
     flight->expires = found->session.expires;
+    flight->generation = found->session.generation;
 
     if (found->ask != NGX_HTTP_QUICKBLOX_ASK_VALIDATE
         || ngx_http_quickblox_is_brought(flight->credential.source))
@@ -882,6 +900,12 @@ ngx_http_quickblox_flight_poll(ngx_event_t *ev)
     case NGX_HTTP_QUICKBLOX_ZONE_FOREIGN:
         ngx_http_quickblox_flight_finish(flight,
                                          NGX_HTTP_QUICKBLOX_RESULT_FOREIGN,
+                                         NULL, 0, NULL);
+        break;
+
+    case NGX_HTTP_QUICKBLOX_ZONE_NONE:
+        ngx_http_quickblox_flight_finish(flight,
+                                         NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
                                          NULL, 0, NULL);
         break;
 
@@ -1046,8 +1070,7 @@ ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
 
         /* one held has become another's, somebody's login or logout did it */
 
-        flight->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
-        ngx_http_quickblox_flight_start(flight);
+        ngx_http_quickblox_flight_anew(flight);
     }
 
     ngx_explicit_memzero(&answer, sizeof(ngx_http_quickblox_answer_t));
@@ -1070,8 +1093,7 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
             ngx_http_quickblox_flight_tell(flight);
         }
 
-        flight->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
-        ngx_http_quickblox_flight_start(flight);
+        ngx_http_quickblox_flight_anew(flight);
         return;
     }
 
@@ -1096,6 +1118,30 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
 
     ngx_http_quickblox_flight_finish(flight,
                                      NGX_HTTP_QUICKBLOX_RESULT_UNKNOWN,
+                                     NULL, 0, NULL);
+}
+
+
+/* a session held is gone; who only asks for it does not log in */
+
+static void
+ngx_http_quickblox_flight_anew(ngx_http_quickblox_flight_t *flight)
+{
+    if (!(flight->flags & NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE)) {
+        flight->ask = NGX_HTTP_QUICKBLOX_ASK_CREATE;
+        ngx_http_quickblox_flight_start(flight);
+        return;
+    }
+
+    (void) ngx_http_quickblox_zone_drop(flight->application,
+                                        &flight->credential,
+                                        flight->generation);
+
+    ngx_http_quickblox_zone_release(flight->application, &flight->credential,
+                                    flight->lease);
+
+    ngx_http_quickblox_flight_finish(flight,
+                                     NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
                                      NULL, 0, NULL);
 }
 

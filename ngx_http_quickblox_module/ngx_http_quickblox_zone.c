@@ -677,9 +677,17 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
 
         ngx_http_quickblox_zone_copy(found, record);
 
+        if (flags & NGX_HTTP_QUICKBLOX_ZONE_KNOWN) {
+            return NGX_HTTP_QUICKBLOX_ZONE_HIT;
+        }
+
         if (proved && !(record->flags & NGX_HTTP_QUICKBLOX_SUSPECT)) {
 
-            if (!(flags & NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW)) {
+            /* a renewal may end in a login */
+
+            if (!(flags & (NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW
+                           |NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE)))
+            {
                 ngx_http_quickblox_zone_renew(app, credential, record, held,
                                               found, now);
             }
@@ -709,6 +717,10 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
         }
 
         return NGX_HTTP_QUICKBLOX_ZONE_BACKOFF;
+    }
+
+    if (!proved && (flags & NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE)) {
+        return NGX_HTTP_QUICKBLOX_ZONE_NONE;
     }
 
     found->ask = (valid && proved) ? NGX_HTTP_QUICKBLOX_ASK_VALIDATE

@@ -71,6 +71,9 @@ ngx_shm_zone_t *ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name,
 /* make no session where none is held: NONE, and no claim */
 #define NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE 4
 
+/* trust a session held, though it may have ended */
+#define NGX_HTTP_QUICKBLOX_ZONE_KNOWN     8
+
 
 /*
  * Looks a session up and, where the API has to be asked, claims it for the
@@ -86,7 +89,8 @@ ngx_shm_zone_t *ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name,
  *                     of ASK_VALIDATE, found->session has the token
  * BACKOFF             the API must not be called for found->retry_after
  *                     seconds (at least 1)
- * NONE                there is no session held, with NO_CREATE
+ * NONE                there is no session held, with NO_CREATE, or only a
+ *                     login would tell
  *
  * The caller cleanses found->token.
  */
