@@ -747,12 +747,6 @@ ngx_http_quickblox_endpoint_logged_out(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
     app = ctx->conf->application;
 
-    /* a look-up may have recorded it again in the meantime */
-
-    if (ctx->session.token.len) {
-        ngx_http_quickblox_session_end(ctx);
-    }
-
     if (app->cookie.nkeys
         && ngx_http_quickblox_set_cookie(r, app, NULL) != NGX_OK)
     {

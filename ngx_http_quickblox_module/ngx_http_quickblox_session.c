@@ -47,6 +47,13 @@ struct ngx_http_quickblox_flight_s {
 };
 
 
+/* calls at the end of which there is no session of a user any more */
+
+#define ngx_http_quickblox_session_ends(ask)                                 \
+    ((ask) == NGX_HTTP_QUICKBLOX_ASK_DOWNGRADE                               \
+     || (ask) == NGX_HTTP_QUICKBLOX_ASK_DESTROY)
+
+
 /* what a rejection says: a token is none, or a login is wrong */
 
 #define ngx_http_quickblox_rejected(source)                                  \
@@ -67,6 +74,9 @@ static void ngx_http_quickblox_session_wake(ngx_event_t *ev);
 static void ngx_http_quickblox_session_stale(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static void ngx_http_quickblox_session_tell(ngx_http_quickblox_ctx_t *ctx);
+static void ngx_http_quickblox_session_ended(
+    ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, ngx_uint_t told);
 
 static ngx_queue_t *ngx_http_quickblox_flights(ngx_http_request_t *r,
     ngx_http_quickblox_credential_t *credential);
@@ -95,6 +105,8 @@ static void ngx_http_quickblox_flight_validated(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_dead(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
+static ngx_uint_t ngx_http_quickblox_flight_reject(
+    ngx_http_quickblox_flight_t *flight, ngx_uint_t foreign);
 static void ngx_http_quickblox_flight_anew(
     ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_tell(
@@ -250,6 +262,12 @@ ngx_http_quickblox_session_ask(ngx_http_request_t *r,
                                                       ctx->conf->application);
 
     if (found.retry_after) {
+
+        if (ngx_http_quickblox_session_ends(ask)) {
+            ngx_http_quickblox_session_ended(ctx->conf->application,
+                                             &ctx->credential, 0);
+        }
+
         ngx_http_quickblox_session_found(r, ctx, &found,
                                          NGX_HTTP_QUICKBLOX_ZONE_BACKOFF);
         return NGX_OK;
@@ -563,6 +581,30 @@ ngx_http_quickblox_session_end(ngx_http_quickblox_ctx_t *ctx)
         == NGX_DECLINED)
     {
         ngx_http_quickblox_session_suspect(ctx);
+    }
+}
+
+
+/*
+ * The API has been asked to end a session that a client brought.  Look-ups in
+ * the meantime may have recorded it again, and if the API has not heard of the
+ * end, the cookie must not come alive again with it: it is remembered as dead
+ * for as long as the session lasts without use.
+ */
+
+static void
+ngx_http_quickblox_session_ended(ngx_http_quickblox_application_t *app,
+    ngx_http_quickblox_credential_t *credential, ngx_uint_t told)
+{
+    if (!ngx_http_quickblox_is_brought(credential->source)) {
+        return;
+    }
+
+    (void) ngx_http_quickblox_zone_drop(app, credential, 0);
+
+    if (!told && credential->source == NGX_HTTP_QUICKBLOX_SOURCE_COOKIE) {
+        (void) ngx_http_quickblox_zone_reject(app, credential, 0, 0,
+                                              app->session_lifetime);
     }
 }
 
@@ -1059,9 +1101,7 @@ ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
 
         ngx_http_quickblox_flight_answers(flight);
 
-        (void) ngx_http_quickblox_zone_reject(flight->application,
-                                              &flight->credential,
-                                              flight->lease, 1);
+        (void) ngx_http_quickblox_flight_reject(flight, 1);
 
         ngx_http_quickblox_flight_finish(flight,
                                          NGX_HTTP_QUICKBLOX_RESULT_FOREIGN,
@@ -1100,10 +1140,7 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
     if (ngx_http_quickblox_has_error(&call->answer,
                                      &ngx_http_quickblox_expired))
     {
-        if (ngx_http_quickblox_zone_reject(flight->application,
-                                           &flight->credential,
-                                           flight->lease, 0))
-        {
+        if (ngx_http_quickblox_flight_reject(flight, 0)) {
             ngx_http_quickblox_flight_tell(flight);
         }
 
@@ -1119,6 +1156,17 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_flight_finish(flight,
                                      NGX_HTTP_QUICKBLOX_RESULT_UNKNOWN,
                                      NULL, 0, NULL);
+}
+
+
+static ngx_uint_t
+ngx_http_quickblox_flight_reject(ngx_http_quickblox_flight_t *flight,
+    ngx_uint_t foreign)
+{
+    return ngx_http_quickblox_zone_reject(flight->application,
+                                          &flight->credential, flight->lease,
+                                          foreign,
+                                          flight->application->cache_invalid);
 }
 
 
@@ -1306,9 +1354,7 @@ ngx_http_quickblox_flight_wrong(ngx_http_quickblox_flight_t *flight)
     ngx_http_quickblox_flight_answers(flight);
 
     if (!flight->single) {
-        (void) ngx_http_quickblox_zone_reject(flight->application,
-                                              &flight->credential,
-                                              flight->lease, 0);
+        (void) ngx_http_quickblox_flight_reject(flight, 0);
     }
 
     ngx_http_quickblox_flight_finish(flight,
@@ -1384,6 +1430,10 @@ ngx_http_quickblox_flight_ended(ngx_http_quickblox_flight_t *flight,
         ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
         return;
     }
+
+    ngx_http_quickblox_session_ended(flight->application, &flight->credential,
+                                     call->status < NGX_HTTP_SPECIAL_RESPONSE
+                                     || call->status == NGX_HTTP_UNAUTHORIZED);
 
     ngx_http_quickblox_flight_answers(flight);
     ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_OK,
@@ -1523,6 +1573,9 @@ ngx_http_quickblox_flight_failed(ngx_http_quickblox_flight_t *flight,
     if (!flight->single) {
         ngx_http_quickblox_zone_release(app, &flight->credential,
                                         flight->lease);
+
+    } else if (ngx_http_quickblox_session_ends(flight->ask)) {
+        ngx_http_quickblox_session_ended(app, &flight->credential, 0);
     }
 
     if (backoff) {

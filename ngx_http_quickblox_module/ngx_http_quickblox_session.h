@@ -33,9 +33,10 @@ ngx_int_t ngx_http_quickblox_session_get(ngx_http_request_t *r,
 
 /*
  * Asks the API for this request alone: nothing is looked up and nothing
- * recorded.  The credential says what with: login or email and password of
- * SOURCE_BASIC, nothing of SOURCE_APPLICATION, and the token that is to be
- * upgraded, downgraded or destroyed.  Returns as
+ * recorded, but for the end of a client's session that is to be downgraded or
+ * destroyed, whether the API does so or not.  The credential says what with:
+ * login or email and password of SOURCE_BASIC, nothing of SOURCE_APPLICATION,
+ * and the token that is to be upgraded, downgraded or destroyed.  Returns as
  * ngx_http_quickblox_session_get() does; RESULT_REFUSED is a wrong login.
  */
 

@@ -970,7 +970,7 @@ ngx_http_quickblox_zone_store_held(ngx_http_quickblox_application_t *app,
 ngx_uint_t
 ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease,
-    ngx_uint_t foreign)
+    ngx_uint_t foreign, time_t valid)
 {
     ngx_uint_t                       evicted, ended;
     ngx_http_quickblox_now_t         now;
@@ -1003,7 +1003,7 @@ ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
         }
     }
 
-    if (app->cache_invalid == 0
+    if (valid == 0
         || ngx_http_quickblox_table_find(&head->clients, credential->key))
     {
         goto done;
@@ -1012,7 +1012,7 @@ ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
     record = ngx_http_quickblox_table_insert(&head->clients, credential->key,
                                              0, &now, &evicted);
     if (record) {
-        record->valid = now.sec + (uint32_t) app->cache_invalid;
+        record->valid = now.sec + (uint32_t) valid;
         record->flags = foreign ? NGX_HTTP_QUICKBLOX_FOREIGN : 0;
         record->state = NGX_HTTP_QUICKBLOX_REJECTED;
     }

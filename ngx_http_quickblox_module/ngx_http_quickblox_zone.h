@@ -114,15 +114,15 @@ void ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
 
 
 /*
- * Remembers for cache_invalid that a client's token is none of ours, or that
- * its login is wrong.  Returns 1 when a session ends with it that was known,
- * else 0.
+ * Remembers for so many seconds that a client's token is none of ours, or that
+ * its login is wrong; lease 0 is for what has not been looked up.  Returns 1
+ * when a session ends with it that was known, else 0.
  */
 
 ngx_uint_t ngx_http_quickblox_zone_reject(
     ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease,
-    ngx_uint_t foreign);
+    ngx_uint_t foreign, time_t valid);
 
 
 /*
