@@ -1,6 +1,7 @@
 # "make run": each line that t/run prints does what it promises, with the
-# stand-in API and with credentials from the environment; several can run at
-# once; Ctrl-C and SIGTERM leave nothing behind.
+# stand-in API and with credentials from the environment; the login page comes
+# first of all; several can run at once; Ctrl-C and SIGTERM leave nothing
+# behind.
 
 use strict;
 use warnings;
@@ -38,17 +39,29 @@ my @run = (start(), start(%credentials));
         for @run;
     isnt $demo->{gateway}, $real->{gateway}, 'two at once: other ports';
 
+    login_page($_) for @run;
+
+    like $demo->{text},
+        qr/^# log in there as +bob with the password Canary-Bob-Pw$/m,
+        'stand-in: whom to log in as';
+    like $real->{text}, qr/^# log in there as +a user of your application/m,
+        'real API: whom to log in as';
+    isnt cookie_key($demo), cookie_key($real), 'a cookie_key for each run';
+
     my $examples = try_out($demo);
 
-    for (qw(Obtained Validated Expired Replayed Refused Down)) {
+    for ('Logged in',
+        qw(Obtained Validated Expired Replayed Refused Down))
+    {
         like $demo->{text}, qr/^# $_: /m, "stand-in: shows \"$_\"";
     }
 
-    is $examples, 12, 'stand-in: promises kept';
-    is try_out($real, %credentials), 7, 'real API: promises kept';
+    is $examples, 18, 'stand-in: promises kept';
+    is try_out($real, %credentials), 13, 'real API: promises kept';
 
-    is $api->calls('POST /session.json'), 3,
-        'real API: two logins and an application session';
+    is $api->calls('POST /session.json'), 5,
+        'real API: two logins, an application session, two of the page';
+    is $api->calls('DELETE /login.json'), 1, 'real API: a logout';
     is $api->calls('DELETE /session.json'), 1, 'real API: one ended';
 
     for my $secret (qw(jyqGNhbGxkvBTgd Canary-Bob-Pw)) {
@@ -111,6 +124,39 @@ sub start (%env) {
     ($run->{dir}) = $run->{text} =~ m{logs\s+(/\S+)/nginx$}m;
 
     return $run;
+}
+
+# What a browser gets at the first address that is printed.
+sub login_page ($run) {
+    my ($page) = $run->{text}
+        =~ m{\A# the login page +(https://127\.0\.0\.1:\d+/)\n};
+    my ($certificate) = $run->{text} =~ /--cacert (\S+)/;
+
+    ok $page, "$run->{name}: the login page comes first";
+
+    my @types = map {
+        my $got = $t->curl('-w', "\n%{http_code} %{content_type}", '--cacert',
+            $certificate, "$page$_");
+        (split /\n/, $got->{stdout})[-1];
+    } '', qw(style.css app.js nginx.conf);
+
+    is_deeply \@types, ['200 text/html; charset=utf-8', '200 text/css',
+        '200 text/javascript', '404 text/html; charset=utf-8'],
+        "$run->{name}: the login page has its parts, and no other";
+
+    return;
+}
+
+sub cookie_key ($run) {
+    my $file = "$run->{dir}/cookie_key";
+    my $key = slurp($file);
+
+    like $key, qr/^[0-9a-f]{64}$/, "$run->{name}: a cookie_key is made";
+    is +(stat $file)[2] & 0777, 0600, "$run->{name}: and is its owner's";
+    is index(slurp("$run->{dir}/nginx/nginx.conf"), $key =~ s/\n//r), -1,
+        "$run->{name}: and in no other file";
+
+    return $key;
 }
 
 # Types each line into one shell; the number of those that promise something.

@@ -9,6 +9,8 @@ use feature 'signatures';
 no warnings 'experimental::signatures';
 
 use Carp qw(croak);
+use File::Copy ();
+use Gateway ();
 
 sub files { return ('README.md', sort glob 'docs/*.md') }
 
@@ -60,6 +62,19 @@ sub recipe ($file, $heading, $number = 0) {
     return ($found[$number] // croak "no configuration at $heading")->{text};
 }
 
+# A copy of the login page, without its configuration; the folder.
+sub login_page ($t) {
+    my $dir = $t->dir . '/login-page';
+    mkdir $dir;
+
+    for (qw(index.html style.css app.js)) {
+        File::Copy::copy("$Gateway::ROOT/examples/web-login/$_", $dir)
+            or croak "$_: $!";
+    }
+
+    return $dir;
+}
+
 # What the harness can put into http { }.  Options: api, the address of the
 # API (an upstream group of the name that the API has).
 sub http ($t, $text, %opt) {
@@ -90,6 +105,7 @@ sub http ($t, $text, %opt) {
     $text =~ s{/etc/nginx/gateway\.key}{%%KEY%%}g;
     $text =~ s{/etc/ssl/certs/ca-certificates\.crt}{%%CA%%}g;
     $text =~ s{/var/cache/nginx/}{%%DIR%%/cache-}g;
+    $text =~ s{/var/www/web-login\b}{login_page($t)}ge;
     $text =~ s{\bserver api\.quickblox\.com:443;}{server $api;}g;
     $text =~ s{\blisten 443 ssl;}{listen 127.0.0.1:%%PORT_0%% ssl;}g;
 

@@ -196,7 +196,8 @@ Settings of t/quickblox-api; {accepted, open}; refuse connections, and back.
 
 Records and answers 200 with {method, uri, version, headers: [[name, value]],
 body_length, body_sha256, token, connection, hit}.  Options: check (below),
-tls => 1 or $t->cert(...), keep_body (bytes of a body that are recorded).
+tls => 1 or $t->cert(...), keep_body (bytes of a body that are recorded),
+private => '/api/' (answers below this path do not show the token).
 
 =item port, url, tls_port, stop, connections, close_port, open_port
 
@@ -574,6 +575,7 @@ sub backend ($self, %opt) {
 
     $conf{keep_body} = $opt{keep_body} if $opt{keep_body};
     $conf{check} = {api => $opt{check}{control}} if $opt{check};
+    $conf{private} = $opt{private} if defined $opt{private};
 
     if (my $cert = $opt{tls}) {
         $cert = $self->_good if !ref $cert;

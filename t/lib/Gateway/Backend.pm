@@ -18,6 +18,7 @@ use Mojo::UserAgent ();
 
 my (@requests, %hits, @answers);
 my $check = {};
+my $private;
 my $agent = Mojo::UserAgent->new(max_connections => 100);
 
 my ($server, $control);
@@ -32,6 +33,7 @@ sub main {
     $control = Gateway::Server->new(on_request => \&on_control);
 
     $check = $conf->{check} if $conf->{check};
+    $private = $conf->{private};
 
     my $address = $conf->{address} // '127.0.0.1';
     $server->listen(address => $address, port => $conf->{port});
@@ -104,6 +106,15 @@ sub answer ($req, $path, $live, $date) {
 }
 
 sub describe ($req, $path, $date) {
+    my $token = join ', ', $req->header_all('QB-Token');
+    my $headers = $req->{headers};
+
+    if (defined $private && index($path, $private) == 0) {
+        $token = 'not shown' if length $token;
+        $headers = [map { [$_->[0], lc $_->[0] eq 'qb-token' ? $token
+            : $_->[1]] } @$headers];
+    }
+
     return {
         status => 200,
         headers => [
@@ -114,10 +125,10 @@ sub describe ($req, $path, $date) {
             method => $req->{method},
             uri => $req->{target},
             version => $req->{version},
-            headers => $req->{headers},
+            headers => $headers,
             body_length => $req->{body_length},
             body_sha256 => $req->body_sha256,
-            token => join(', ', $req->header_all('QB-Token')),
+            token => $token,
             connection => $req->{connection}{number},
             hit => $hits{$path},
         }),
