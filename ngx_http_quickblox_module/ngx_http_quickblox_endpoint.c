@@ -791,9 +791,19 @@ ngx_http_quickblox_endpoint_check(ngx_http_request_t *r,
                                            NGX_HTTP_QUICKBLOX_REFUSE_NO_TOKEN);
         return;
 
+    case NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN:
+
+        /*
+         * who was handed the token may have ended the session with it, and
+         * comes for another one
+         */
+
+        how = ctx->conf->token ? NGX_HTTP_QUICKBLOX_GET_AGAIN
+                               : NGX_HTTP_QUICKBLOX_GET;
+        break;
+
     case NGX_HTTP_QUICKBLOX_SOURCE_CLIENT:
     case NGX_HTTP_QUICKBLOX_SOURCE_COOKIE:
-    case NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN:
         how = NGX_HTTP_QUICKBLOX_GET;
         break;
 

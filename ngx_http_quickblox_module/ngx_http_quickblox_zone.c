@@ -641,7 +641,7 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,
     ngx_http_quickblox_found_t *found, ngx_http_quickblox_now_t *now)
 {
-    ngx_uint_t                       evicted, valid, proved;
+    ngx_uint_t                       evicted, valid, proved, forced;
     ngx_http_quickblox_held_t       *held;
     ngx_http_quickblox_record_t     *record;
     ngx_http_quickblox_zone_head_t  *head;
@@ -681,8 +681,13 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
             return NGX_HTTP_QUICKBLOX_ZONE_HIT;
         }
 
-        if (proved && !(record->flags & NGX_HTTP_QUICKBLOX_SUSPECT)) {
+        forced = (flags & NGX_HTTP_QUICKBLOX_ZONE_FORCE)
+                 && now->sec - record->checked >= (uint32_t) app->cache_invalid
+                 && ngx_http_quickblox_zone_retry_after(app) == 0;
 
+        if (proved && !forced
+            && !(record->flags & NGX_HTTP_QUICKBLOX_SUSPECT))
+        {
             /* a renewal may end in a login */
 
             if (!(flags & (NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW

@@ -62,7 +62,10 @@ ngx_shm_zone_t *ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name,
 
 /* how to look up */
 
-/* ask though the session is trusted, unless checked within cache_invalid */
+/*
+ * ask though the session is trusted, unless checked within cache_invalid; one
+ * held is trusted all the same while the API must not be called
+ */
 #define NGX_HTTP_QUICKBLOX_ZONE_FORCE     1
 
 /* leave the renewal of a session held to somebody else */
