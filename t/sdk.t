@@ -12,7 +12,7 @@ use lib 't/lib';
 use Docs;
 use Gateway;
 use Mojo::JSON qw(decode_json encode_json);
-use POSIX ();
+use Node;
 use Test::More;
 
 my $RECIPES = 'docs/recipes.md';
@@ -129,38 +129,15 @@ open_places();
 $t->done;
 
 
-sub program (@names) {
-    for my $name (@names) {
-        -x "$_/$name" and return "$_/$name" for split /:/, $ENV{PATH};
-    }
-
-    die "$names[0] is not installed, \"make test\" does that\n";
-}
-
-# In a process group of its own; returns its id.
-sub run ($log, @command) {
-    my $pid = fork // die "fork: $!";
-
-    if (!$pid) {
-        setpgrp;
-        open STDIN, '<', '/dev/null';
-        open STDOUT, '>', $log;
-        open STDERR, '>&', \*STDOUT;
-        exec { $command[0] } @command or POSIX::_exit(127);
-    }
-
-    return $pid;
-}
-
 sub in_node {
     my $dir = $t->dir;
 
     local $ENV{NODE_EXTRA_CA_CERTS} = $t->ca;
-    my $pid = run("$dir/node.log", program('node', 'nodejs'), 't/sdk/node.js',
-        map { "$dir/$_" } 'page/conf.json', 'page/recipe.js', 'node.json');
-    waitpid $pid, 0;
+    my $pid = Node::start("$dir/node.log", Node::program('node', 'nodejs'),
+        't/sdk/node.js', map { "$dir/$_" } 'page/conf.json', 'page/recipe.js',
+        'node.json');
 
-    return decode_json($t->read('node.json')) if $? == 0;
+    return decode_json($t->read('node.json')) if Node::finish($t, $pid, 60);
 
     diag $t->read('node.log');
     return;
@@ -170,20 +147,17 @@ sub in_chromium {
     my $dir = $t->dir;
 
     local $ENV{HOME} = $dir;
-    my $pid = run("$dir/chromium.log", program('chromium'), '--headless',
-        '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-        '--disable-background-networking', '--disable-component-update',
-        '--disable-sync', '--disable-dev-shm-usage',
-        '--ignore-certificate-errors', '--remote-debugging-port=0',
+    my $pid = Node::start("$dir/chromium.log", Node::program('chromium'),
+        '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
+        '--no-first-run', '--disable-background-networking',
+        '--disable-component-update', '--disable-sync',
+        '--disable-dev-shm-usage', '--ignore-certificate-errors',
+        '--remote-debugging-port=0',
         "--user-data-dir=$dir/chromium", "https://$page/index.html");
 
     my $done = eval { $backend->wait_hits('/report', 1, 25) };
 
-    # By itself it reaps what it has started.
-    kill TERM => $pid;
-    eval { $t->wait_for(sub { waitpid($pid, POSIX::WNOHANG()) }, 'end', 5) };
-    kill KILL => -$pid;
-    waitpid $pid, 0;
+    Node::finish($t, $pid, 0);
 
     return decode_json($backend->last_request('/report')->{body}) if $done;
 
