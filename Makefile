@@ -1,7 +1,8 @@
 # make            the module for the nginx that is installed
 # make test       the tests; installs what they need
 # make test-asan  the same under AddressSanitizer and UBSan
-# make run        nginx with the module, a backend and a stand-in API
+# make run        nginx with the module, a login page, a backend and a stand-in
+#                 API
 
 NGINX       = /usr/sbin/nginx
 NGINX_SRC   = /usr/share/nginx/src
