@@ -566,7 +566,7 @@ for my $chunked (0, 1) {
 }
 
 # Chunks that are none: what follows is no request.
-for my $chunks ("zz\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "-1\r\n\r\n",
+for my $chunks ("", "zz\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "-1\r\n\r\n",
     "ffffffffffffffffff\r\n", "5\r\nlogin\r\nzz\r\n")
 {
     for my $apart (0, 1) {
