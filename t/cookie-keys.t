@@ -280,7 +280,7 @@ refused('source cookie without cookie_key', application('')
 accepted('T40: source cookie without cookie_key, not used', application('')
     . "quickblox_session cookie;\n" . location(''));
 refused('quickblox_login without cookie_key', application('')
-    . location("quickblox chat; # here\nquickblox_login;"),
+    . location("quickblox chat;\nquickblox_login; # here"),
     qr/"quickblox_login".* needs "cookie_key"/);
 accepted('T40: quickblox_login token without cookie_key', application('')
     . location("quickblox chat;\nquickblox_login token;"));
@@ -294,7 +294,7 @@ accepted('T40: quickblox_login token without cookie_key', application('')
         . location("quickblox chat;\nquickblox_session cookie; # here"),
         $says);
     refused('SameSite=None, a login without quickblox_origin', $none
-        . location("quickblox chat; # here\nquickblox_login;"), $says);
+        . location("quickblox chat;\nquickblox_login; # here"), $says);
     refused('SameSite=None, quickblox_origin in another location', $none
         . 'server { location /a { quickblox_origin self; }' . "\n"
         . "location / { quickblox chat;\nquickblox_session cookie; # here\n"
