@@ -970,9 +970,11 @@ ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
     if (flight->deadline == 0) {
         flight->deadline = ngx_current_msec + flight->application->timeout;
 
-        /* clients' tokens are as many as they like, sessions held are few */
+        /* clients ask as often as they like, the gateway's sessions are few */
 
-        if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
+        if (flight->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_USER
+            && flight->credential.source
+               != NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION
             && ngx_http_quickblox_api_busy())
         {
             ngx_http_quickblox_flight_failed(flight, NULL, 0,
