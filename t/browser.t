@@ -20,7 +20,7 @@ my $api = $t->api(tls => $t->cert(names => ['api.quickblox.com']));
 my $backend = $t->backend(check => $api, private => '/api/');
 my ($page, $other) = map { 'https://127.0.0.1:' . $t->port($_) . '/' } 0, 1;
 
-$t->secret('9f' x 32, 'Canary-Wrong-Pw');
+$t->secret('Canary-Wrong-Pw');
 mkdir $t->dir . '/shots';
 
 $backend->answer('/api/missing', status => 404, body => 'no such thing');
@@ -68,6 +68,7 @@ $t->nginx(Docs::http($t, Docs::slurp('examples/web-login/nginx.conf'),
     api => '127.0.0.1:' . $api->tls_port,
     backend => '127.0.0.1:' . $backend->port) . $more,
     env => {SSL_CERT_FILE => $t->ca});
+$t->secret($t->read('cookie_key') =~ s/\n//r);
 
 my $seen = Node::seen($t, 't/browser/page.js', {
     page => $page,
