@@ -32,6 +32,8 @@ my %application = (
     named => 'cookie qb "Path=/; HttpOnly";',
     # The same name, and two applications of QuickBlox.
     other => 'application_id 93; cookie qb Path=/;',
+    # A name of the same length.
+    twin => 'cookie qc Path=/;',
     # The same name, and other keys.
     stranger => "cookie qb Path=/; cookie_key $stranger;",
     short => 'cookie qb Path=/; cookie_lifetime 2s;',
@@ -134,7 +136,7 @@ my $DEAD = '{"errors":{"base":["Required session does not exist"]}}';
 my $MISSING = '{"errors":["Token is required"]}';
 my $EPOCH = 'Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT';
 
-my %name = (chat => '__Host-quickblox', brief => 'brief',
+my %name = (chat => '__Host-quickblox', brief => 'brief', twin => 'qc',
     secure => '__Secure-qb', lower => '__host-qb');
 my %attributes = (
     chat => 'Secure; HttpOnly; SameSite=Lax; Path=/',
@@ -279,7 +281,7 @@ is sent('chat', with('chat', $good)), $bob, 'T28: a cookie serves';
 {
     my $token = $api->session(user_id => 5);
     my %sealed = map { $_ => cookie($_, token => $token) }
-        qw(named stranger lower);
+        qw(named stranger twin);
     my $foreign = cookie('other');
 
     is sent($_, with($_, $sealed{$_})), $token, "T28: one of $_"
@@ -287,8 +289,8 @@ is sent('chat', with('chat', $good)), $bob, 'T28: a cookie serves';
 
     refused('chat', 'T28: one of another name', with('chat', $sealed{named}));
     refused('named', 'T28: the other way', with('named', $good));
-    refused('lower', 'T28: of a name of the same length',
-        with('lower', $sealed{named}));
+    refused('twin', 'T28: of a name of the same length',
+        with('twin', $sealed{named}));
     refused('named', 'T28: another application, one name and key',
         with('named', $foreign));
     refused('other', 'T28: the other way', with('other', $sealed{named}));
@@ -542,6 +544,29 @@ for my $application (sort keys %attributes) {
         'T17: logged out';
     is_deeply $statuses->(), {$REFUSED => 40},
         'T17: refused at once by all, and cleared';
+}
+
+# Nothing that is cached counts while the API is told, nor what it has said of
+# the session meanwhile once it is.
+{
+    my $token = $api->session(user_id => 5);
+    my $value = cookie('chat', token => $token);
+
+    $api->fail(endpoint => 'DELETE /login.json', hold => 1, times => 1);
+    my $logout = $t->start(method => 'POST', path => '/chat/logout',
+        with('chat', $value));
+    $api->wait_held(1);
+
+    $api->reset_calls;
+    is sent('chat', with('chat', $value)), $token,
+        'T17: a logout under way: the API still knows the session';
+    is $api->calls($VALIDATION), 1, 'T17: and was asked';
+
+    $api->release;
+    is outcome('chat', $logout->finish), '200 {} cleared',
+        'T17: the logout has ended';
+    refused('chat', 'T17: so has what was learnt meanwhile',
+        with('chat', $value));
 }
 
 # Also where the API has not been told of it: from then on it decides.
