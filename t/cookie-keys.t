@@ -295,6 +295,9 @@ accepted('T40: quickblox_login token without cookie_key', application('')
         $says);
     refused('SameSite=None, a login without quickblox_origin', $none
         . location("quickblox chat;\nquickblox_login; # here"), $says);
+    refused('SameSite=None, a login whatever its sources', $none
+        . location("quickblox chat;\nquickblox_session client;\n"
+            . 'quickblox_login; # here'), $says);
     refused('SameSite=None, quickblox_origin in another location', $none
         . 'server { location /a { quickblox_origin self; }' . "\n"
         . "location / { quickblox chat;\nquickblox_session cookie; # here\n"

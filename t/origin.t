@@ -151,6 +151,7 @@ my @from = (
     [foreign => 'null', Origin => 'null'],
     [foreign => 'empty', Origin => ''],
     [foreign => 'own, another scheme', Origin => 'https://localhost'],
+    [foreign => 'own, a scheme of that length', Origin => 'ftps://localhost'],
     [foreign => 'own, another port', Origin => "$OWN:81"],
     [foreign => 'own, the port of HTTPS', Origin => "$OWN:443"],
     [foreign => 'own with more behind', Origin => "$OWN.evil.example"],
