@@ -412,6 +412,12 @@ for my $source (@sources) {
     }
 }
 
+# To the byte, which HTTP does not show.
+for my $case (["$C; a=b; c=d"], ["a=b; $C; c=d"], ["a=b; c=d; $C"]) {
+    like sunk('/none/scgi/', cookies(@$case)),
+        qr/\0HTTP_COOKIE\0a=b; c=d\0/, 'T59: no blank of it is left';
+}
+
 
 # limit_except, "if", satisfy, preflight
 
@@ -421,6 +427,7 @@ my $as_sent = ["first=1; $C; last=2"];
 
 for my $case (
     [POST => '/limited/', $without],
+    [GET => '/limited/', $without],
     [POST => '/limited/none/', $as_sent],
     [GET => '/limited/none/', $without],
     [GET => '/limited/other/', $without],
