@@ -783,6 +783,12 @@ accepted('T40: quickblox_check token with the user\'s own',
             for 'self', 'https://app.example.com';
     }
 
+    # The cookie is set and cleared whatever the sources are.
+    refused("SameSite=None and $_ without source cookie",
+        $app . location("quickblox chat; quickblox_session client;\n"
+            . "$_; # here"), 'quickblox_origin', $says)
+        for @handlers;
+
     accepted('T40: SameSite=None where no cookie is used',
         $app . location('quickblox chat;'));
 }

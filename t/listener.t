@@ -365,6 +365,32 @@ for my $source (qw(application user user_token)) {
     $backend->check($api{chat});
 }
 
+# An end that was none: no new session could be made, and the API says then
+# that the old one is alive.  Its real end is told of.
+{
+    my $person = person('chat', 'user_token');
+    my $get = $person->{get};
+    my $suspect = sub {
+        $backend->answer('/chat/user_token/x', status => 401, times => 1);
+        $get->(method => 'HEAD');
+        $backend->heal;
+    };
+
+    is $get->()->status, 200, 'alive: a session';
+    $suspect->();
+    $api{chat}->fail(endpoint => $GET, status => 401, times => 1);
+    $api{chat}->fail(endpoint => 'POST /users/{id}/tokens', status => 500);
+    is $get->()->status, 503, 'alive: the API errs';
+    expect('user_token', $person->{id});
+
+    $api{chat}->heal;
+    $t->wait_for(sub { $get->()->status == 200 }, 'end of the back-off');
+    is end($api{chat}, $person), 1, 'alive: until now';
+    is $get->()->status, 200, 'alive: replayed';
+    expect('user_token', $person->{id});
+    is scalar(told($person->{id})), 2, 'alive: told again';
+}
+
 
 # What is no expiry
 
