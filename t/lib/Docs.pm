@@ -113,6 +113,9 @@ sub http ($t, $text, %opt) {
     $text =~ s{^( *)server \{$}{$1server \{ listen 127.0.0.1:%%PORT_0%%;}mg
         if $text !~ /\blisten /;
 
+    # the one that nginx has by default is not an ordinary user's to open
+    $text = "access_log off;\n$text" if $text =~ /^ +access_log /m;
+
     $text = "upstream backend { server $backend; }\n$text"
         if $text =~ m{http://backend;};
 

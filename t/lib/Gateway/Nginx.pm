@@ -130,6 +130,9 @@ sub test ($self, @arguments) {
     my $output = do { local $/; <$pipe> } // '';
     close $pipe;
 
+    # An ordinary user may have a low limit, which is no matter here.
+    $output =~ s/^.*worker_connections exceed open file resource .*\n//mg;
+
     return ($? == 0, $output);
 }
 
