@@ -105,20 +105,10 @@ ngx_http_quickblox_cookies_add(ngx_http_request_t *r, ngx_table_elt_t *h)
 #define ngx_http_quickblox_unknown_header(r, v, var, part, prefix)           \
     ngx_http_variable_unknown_header(r, v, var, part, prefix)
 
-#define ngx_http_quickblox_has_cookie(r, name, value)                        \
-    (ngx_http_parse_multi_header_lines(r, (r)->headers_in.cookie, name,      \
-                                       value)                                \
-     != NULL)
-
 #else
 
 #define ngx_http_quickblox_unknown_header(r, v, var, part, prefix)           \
     ngx_http_variable_unknown_header(v, var, part, prefix)
-
-#define ngx_http_quickblox_has_cookie(r, name, value)                        \
-    (ngx_http_parse_multi_header_lines(&(r)->headers_in.cookies, name,       \
-                                       value)                                \
-     != NGX_DECLINED)
 
 #endif
 

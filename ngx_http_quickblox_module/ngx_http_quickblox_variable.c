@@ -6,8 +6,6 @@ static ngx_int_t ngx_http_quickblox_add_uncached_variable(ngx_conf_t *cf,
     ngx_str_t *prefix, ngx_str_t *name, ngx_http_get_variable_pt handler);
 static ngx_int_t ngx_http_quickblox_header_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_quickblox_cookie_variable(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_quickblox_token_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_quickblox_user_id_variable(ngx_http_request_t *r,
@@ -115,10 +113,27 @@ ngx_http_quickblox_add_header_variable(ngx_conf_t *cf, ngx_str_t *name)
 ngx_int_t
 ngx_http_quickblox_add_cookie_variable(ngx_conf_t *cf, ngx_str_t *name)
 {
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
     static ngx_str_t  prefix = ngx_string("cookie_");
 
-    return ngx_http_quickblox_add_uncached_variable(cf, &prefix, name,
-                                          ngx_http_quickblox_cookie_variable);
+    /* nginx's own handler: how it parses differs with its version */
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    v = cmcf->prefix_variables.elts;
+
+    for (i = 0; i < cmcf->prefix_variables.nelts; i++) {
+        if (v[i].name.len == prefix.len
+            && ngx_strncmp(v[i].name.data, prefix.data, prefix.len) == 0)
+        {
+            return ngx_http_quickblox_add_uncached_variable(cf, &prefix, name,
+                                                            v[i].get_handler);
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -185,28 +200,6 @@ ngx_http_quickblox_header_variable(ngx_http_request_t *r,
     return ngx_http_quickblox_unknown_header(r, v, (ngx_str_t *) data,
                                              &r->headers_in.headers.part,
                                              sizeof("http_") - 1);
-}
-
-
-static ngx_int_t
-ngx_http_quickblox_cookie_variable(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    ngx_str_t  name, value;
-
-    name = *(ngx_str_t *) data;
-
-    name.data += sizeof("cookie_") - 1;
-    name.len -= sizeof("cookie_") - 1;
-
-    if (!ngx_http_quickblox_has_cookie(r, &name, &value)) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    ngx_http_quickblox_variable_set(v, value.data, value.len);
-
-    return NGX_OK;
 }
 
 
