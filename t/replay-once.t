@@ -43,7 +43,6 @@ upstream kept {
     keepalive 1;
 }
 
-proxy_read_timeout 500ms;
 quickblox_session user;
 add_header X-Replayed $quickblox_replayed always;
 
@@ -54,11 +53,18 @@ server {
         quickblox app0;
         proxy_pass %%BACKEND%%;
     }
+    location /passed/ {
+        quickblox app0;
+        proxy_read_timeout 500ms;
+        proxy_pass %%BACKEND%%;
+    }
     location /plain/ {
+        proxy_read_timeout 500ms;
         proxy_pass http://127.0.0.1:%%PORT_backend_2%%;
     }
     location /after/ {
         quickblox app1;
+        proxy_read_timeout 500ms;
         proxy_pass %%BACKEND%%;
     }
     location /kept/ {
@@ -75,7 +81,6 @@ server {
     }
     location /storm/ {
         quickblox app3;
-        proxy_read_timeout 10s;
         proxy_pass %%BACKEND%%;
     }
     location /proved/ {
