@@ -32,7 +32,7 @@ ngx_http_quickblox_application_cookie_key(ngx_conf_t *cf, ngx_command_t *cmd,
     u_char                       *key;
     ngx_int_t                     rc;
     ngx_str_t                    *value, name, text;
-    ngx_uint_t                    i, n;
+    ngx_uint_t                    i, n, weak;
     ngx_http_quickblox_cookie_t  *cookie;
 
     cookie = &app->cookie;
@@ -69,6 +69,9 @@ ngx_http_quickblox_application_cookie_key(ngx_conf_t *cf, ngx_command_t *cmd,
 
         rc = ngx_http_quickblox_application_decode_key(&text, key);
 
+        weak = text.len <= NGX_HTTP_QUICKBLOX_COOKIE_KEY + 1
+               && ngx_http_quickblox_application_is_text(&text);
+
         ngx_explicit_memzero(text.data, text.len);
 
         if (rc != NGX_OK) {
@@ -78,6 +81,13 @@ ngx_http_quickblox_application_cookie_key(ngx_conf_t *cf, ngx_command_t *cmd,
                                "\"openssl rand -hex 32\"", &cmd->name, &name,
                                NGX_HTTP_QUICKBLOX_COOKIE_KEY);
             return NGX_CONF_ERROR;
+        }
+
+        if (weak) {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "\"%V\": \"%V\" is a text, which is a weak "
+                               "key, write one with \"openssl rand -hex 32\"",
+                               &cmd->name, &name);
         }
 
         for (n = 0; n < i - 1; n++) {
@@ -108,16 +118,21 @@ ngx_http_quickblox_application_decode_key(ngx_str_t *text, u_char *key)
     ngx_str_t   src, dst;
     ngx_uint_t  i;
 
-    /* what reads as text of that length is a key of fewer bytes */
+    src = *text;
 
-    if (text->len == NGX_HTTP_QUICKBLOX_COOKIE_KEY
-        && !ngx_http_quickblox_application_is_text(text))
+    /* as with other secrets, the newline of a text is not meant */
+
+    if (src.len && src.data[src.len - 1] == LF
+        && (src.len == NGX_HTTP_QUICKBLOX_COOKIE_KEY + 1
+            || ngx_http_quickblox_application_is_text(text)))
     {
-        ngx_memcpy(key, text->data, text->len);
-        return NGX_OK;
+        src.len--;
     }
 
-    src = *text;
+    if (src.len == NGX_HTTP_QUICKBLOX_COOKIE_KEY) {
+        ngx_memcpy(key, src.data, src.len);
+        return NGX_OK;
+    }
 
     while (src.len && (src.data[src.len - 1] == LF
                        || src.data[src.len - 1] == CR

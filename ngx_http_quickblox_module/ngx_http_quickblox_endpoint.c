@@ -553,7 +553,9 @@ ngx_http_quickblox_endpoint_adopt(ngx_http_request_t *r,
         return;
     }
 
-    ngx_http_quickblox_endpoint_get(r, ctx, NGX_HTTP_QUICKBLOX_GET_AGAIN,
+    /* somebody may have logged in on it, or out, a moment ago */
+
+    ngx_http_quickblox_endpoint_get(r, ctx, NGX_HTTP_QUICKBLOX_GET_ANEW,
                                     ngx_http_quickblox_endpoint_adopted);
 }
 

@@ -153,6 +153,7 @@ static void ngx_http_quickblox_flight_finish(
 static ngx_uint_t  ngx_http_quickblox_session_flags[] = {
     0,
     NGX_HTTP_QUICKBLOX_ZONE_FORCE,
+    NGX_HTTP_QUICKBLOX_ZONE_FORCE|NGX_HTTP_QUICKBLOX_ZONE_ANEW,
     NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE,
     NGX_HTTP_QUICKBLOX_ZONE_NO_CREATE|NGX_HTTP_QUICKBLOX_ZONE_KNOWN
 };

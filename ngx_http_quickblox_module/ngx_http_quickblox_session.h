@@ -11,6 +11,7 @@
 typedef enum {
     NGX_HTTP_QUICKBLOX_GET = 0,
     NGX_HTTP_QUICKBLOX_GET_AGAIN,  /* ask, though it is still trusted */
+    NGX_HTTP_QUICKBLOX_GET_ANEW,   /* and though it was just asked about */
     NGX_HTTP_QUICKBLOX_GET_HELD,   /* make none: RESULT_REJECTED instead */
     NGX_HTTP_QUICKBLOX_GET_KNOWN   /* nor ask, though it may have ended */
 } ngx_http_quickblox_get_e;

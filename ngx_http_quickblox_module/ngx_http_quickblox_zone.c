@@ -515,8 +515,9 @@ ngx_http_quickblox_zone_get_client(ngx_http_quickblox_application_t *app,
         && now->unix_sec < record->expires && now->sec < record->valid
         && !(record->flags & NGX_HTTP_QUICKBLOX_SUSPECT)
         && !((flags & NGX_HTTP_QUICKBLOX_ZONE_FORCE)
-             && now->sec - record->checked
-                      >= (uint32_t) app->cache_invalid))
+             && ((flags & NGX_HTTP_QUICKBLOX_ZONE_ANEW)
+                 || now->sec - record->checked
+                    >= (uint32_t) app->cache_invalid)))
     {
         ngx_http_quickblox_zone_copy(found, record);
         return NGX_HTTP_QUICKBLOX_ZONE_HIT;

@@ -77,6 +77,9 @@ ngx_shm_zone_t *ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name,
 /* trust a session held, though it may have ended */
 #define NGX_HTTP_QUICKBLOX_ZONE_KNOWN     8
 
+/* with FORCE: also within cache_invalid */
+#define NGX_HTTP_QUICKBLOX_ZONE_ANEW     16
+
 
 /*
  * Looks a session up and, where the API has to be asked, claims it for the

@@ -47,6 +47,7 @@ sub spellings ($key) {
 
     return (
         raw => $key,
+        'raw and a newline' => "$key\n",
         hex => $hex,
         'hex and a newline' => "$hex\n",
         'hex and CRLF' => "$hex\r\n",
@@ -159,18 +160,27 @@ for my $case (
     ['hex on two lines', substr($hex, 0, 32) . "\n" . substr($hex, 32)],
     ['hex and a comment', "$hex # of June"],
     ['0x before', "0x$hex"],
-    ['32 bytes and a newline', "$A\n"],
+    ['33 bytes', "${A}a"],
     ['31 bytes in base64', encode_base64(substr($A, 1), '')],
     ['33 bytes in base64', encode_base64("${A}a", '')],
     ['base64 with an odd byte', 'A' x 42 . '*'],
     ['31 bytes of text and a newline', 'Canary-Key-' . 'x' x 20 . "\n"],
     ['only newlines', "\n" x 3],
-    ['a certificate', "-----BEGIN CERTIFICATE-----\nAAAA\n"],
+    ['a certificate', "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n"],
 ) {
     my ($what, $content) = @$case;
     my $path = key_file('bad', $content);
     refused("a key of $what", application("cookie_key $path; # here"),
         qr/"cookie_key": "\Q$path\E"/, $no_key);
+}
+
+{
+    my $path = key_file('text', 'k' x 32);
+    my ($ok, $output) = $t->test_config(application("cookie_key $path;"));
+
+    ok $ok, 'T40: 32 bytes of text are a key';
+    like $output, qr/\[warn\] .*"\Q$path\E" is a text.*openssl rand -hex 32/,
+        'T40: that nginx -t warns of';
 }
 
 {

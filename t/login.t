@@ -827,7 +827,15 @@ refused(login(form(token => 'a' x 40), path => '/down'), 503, $UNAVAILABLE,
             'adopt: the cookie is that session';
     }
 
-    is_deeply $api->counts, {$CHECK => 1}, 'adopt: one validation';
+    is_deeply $api->counts, {$CHECK => 2}, 'adopt: asked about each time';
+
+    # Behind the gateway's back it becomes bob's.
+    my $res = $t->request(port => $api->port, method => 'POST',
+        path => '/login.json', token => $token,
+        json => {login => 'bob', password => 'Canary-Bob-Pw'});
+    is $res->status, 202, 'adopt: another user logs in on it';
+    like login(body(token => $token))->body, qr/"user_id":5,/,
+        'adopt: whose it is by then';
 
     my $app = $api->session;
     my $foreign = $api->session(user_id => 5, application_id => 93);
