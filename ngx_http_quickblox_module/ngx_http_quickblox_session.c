@@ -122,6 +122,8 @@ static void ngx_http_quickblox_flight_refused_people(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static ngx_uint_t ngx_http_quickblox_flight_is_wrong(
     ngx_http_quickblox_call_t *call);
+static ngx_uint_t ngx_http_quickblox_flight_is_nobody(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_wrong(
     ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_upgraded(
@@ -1329,13 +1331,13 @@ ngx_http_quickblox_flight_refused_people(ngx_http_quickblox_flight_t *flight,
         ngx_http_quickblox_flight_failed(flight, call, 1,
                                   "the application's \"api_key\" is refused");
 
-    } else if (call->status == NGX_HTTP_NOT_FOUND
-               || call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE)
-    {
+    } else if (ngx_http_quickblox_flight_is_nobody(flight, call)) {
         ngx_http_quickblox_flight_wrong(flight);
 
     } else {
-        ngx_http_quickblox_flight_failed(flight, call, 0, NULL);
+        ngx_http_quickblox_flight_failed(flight, call, 0,
+                                         call->status == NGX_HTTP_NOT_FOUND
+                                         ? "is \"api_host\" right?" : NULL);
     }
 }
 
@@ -1346,6 +1348,29 @@ ngx_http_quickblox_flight_is_wrong(ngx_http_quickblox_call_t *call)
     return call->status == NGX_HTTP_UNAUTHORIZED
            || call->status == NGX_HTTP_FORBIDDEN
            || call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE;
+}
+
+
+/* a 404 that is no answer of the API is one of a host that is not its */
+
+static ngx_uint_t
+ngx_http_quickblox_flight_is_nobody(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
+    ngx_int_t                    rc;
+    ngx_http_quickblox_answer_t  answer;
+
+    if (call->status != NGX_HTTP_NOT_FOUND) {
+        return call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE;
+    }
+
+    rc = ngx_http_quickblox_flight_parse(flight, call, &answer);
+
+    if (rc == NGX_OK) {
+        ngx_explicit_memzero(&answer, sizeof(ngx_http_quickblox_answer_t));
+    }
+
+    return rc != NGX_ERROR;
 }
 
 
