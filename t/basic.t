@@ -57,7 +57,7 @@ quickblox_application $_ {
     login gateway;
     password Canary-Gateway-Pw;
     api_key Canary-Api-Key-92;
-    zone $_ 128k;
+    zone $_ @{[$_ eq 'flood' ? '64k' : '128k']};
     $all{$_}
 }
 END
