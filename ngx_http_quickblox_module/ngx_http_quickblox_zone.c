@@ -500,6 +500,15 @@ ngx_http_quickblox_zone_get(ngx_http_quickblox_application_t *app,
 }
 
 
+void
+ngx_http_quickblox_zone_cleanse(ngx_http_quickblox_found_t *found)
+{
+    if (found->session.token.data == found->token) {
+        ngx_explicit_memzero(found->token, found->session.token.len);
+    }
+}
+
+
 static ngx_http_quickblox_zone_e
 ngx_http_quickblox_zone_get_client(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,

@@ -98,13 +98,18 @@ ngx_shm_zone_t *ngx_http_quickblox_zone_add(ngx_conf_t *cf, ngx_str_t *name,
  * NONE                there is no session held, with NO_CREATE, or only a
  *                     login would tell
  *
- * The caller cleanses found->token.
+ * The caller cleanses *found with ngx_http_quickblox_zone_cleanse().
  */
 
 ngx_http_quickblox_zone_e ngx_http_quickblox_zone_get(
     ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, ngx_uint_t flags,
     ngx_http_quickblox_found_t *found);
+
+
+/* cleanses the token that a look-up found, where it is a copy */
+
+void ngx_http_quickblox_zone_cleanse(ngx_http_quickblox_found_t *found);
 
 
 /*
