@@ -113,8 +113,8 @@ ngx_http_quickblox_flight_find(ngx_http_request_t *r,
     {
         flight = ngx_queue_data(q, ngx_http_quickblox_flight_t, queue);
 
-        if (ngx_memcmp(flight->credential.key, ctx->credential.key,
-                       NGX_HTTP_QUICKBLOX_DIGEST_LEN)
+        if (CRYPTO_memcmp(flight->credential.key, ctx->credential.key,
+                          NGX_HTTP_QUICKBLOX_DIGEST_LEN)
             == 0
             && !flight->single
             && (flight->polling || flight->lease == lease))
