@@ -76,6 +76,14 @@ ngx_http_quickblox_home_create(ngx_http_quickblox_home_t *home,
     r->stat_reading = 0;
 #endif
 
+    /*
+     * a subrequest that cannot be ended for want of memory terminates the
+     * request, and would close a connection that nginx does not know of and
+     * free the pool, which is ours
+     */
+
+    r->blocked = 1;
+
     r->logged = 1;
     r->read_event_handler = ngx_http_block_reading;
     r->write_event_handler = ngx_http_request_empty_handler;
@@ -96,12 +104,16 @@ ngx_http_quickblox_home_create(ngx_http_quickblox_home_t *home,
 void
 ngx_http_quickblox_home_free(ngx_http_quickblox_home_t *home)
 {
-    if (home->request) {
+    ngx_http_request_t  *r;
+
+    r = home->request;
+
+    if (r) {
+        home->request = NULL;
 
         /* an upstream under way is finalized by the request's cleanup */
 
-        ngx_http_free_request(home->request, 0);
-        home->request = NULL;
+        ngx_http_free_request(r, 0);
     }
 
     if (home->write.timer_set) {

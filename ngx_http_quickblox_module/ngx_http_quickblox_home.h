@@ -35,6 +35,9 @@ typedef struct {
  * by stub_status.  "pool" is the connection's and outlives the request; the
  * log is the location's until the caller changes home->log.
  *
+ * The request is blocked, so nothing but ngx_http_quickblox_home_free() frees
+ * it: when nginx terminates it, its cleanups run, and no more.
+ *
  * NULL when memory is short.
  */
 
@@ -45,7 +48,8 @@ ngx_http_request_t *ngx_http_quickblox_home_create(
 
 /*
  * Frees the request, if it was made, with the subrequests that are still
- * under way; never from within one of them.
+ * under way; never from within one of them.  home->request is NULL when its
+ * cleanups run.
  */
 
 void ngx_http_quickblox_home_free(ngx_http_quickblox_home_t *home);

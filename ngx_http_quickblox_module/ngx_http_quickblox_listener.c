@@ -22,6 +22,7 @@ static ngx_int_t ngx_http_quickblox_listener_run(
 static void ngx_http_quickblox_listener_start(ngx_event_t *ev);
 static ngx_int_t ngx_http_quickblox_listener_end(ngx_http_request_t *r,
     void *data, ngx_int_t rc);
+static void ngx_http_quickblox_listener_terminated(void *data);
 static void ngx_http_quickblox_listener_watch(ngx_event_t *ev);
 static void ngx_http_quickblox_listener_free(ngx_event_t *ev);
 
@@ -112,10 +113,19 @@ ngx_http_quickblox_listener_run(ngx_http_quickblox_listener_t *listener,
 {
     ngx_str_t                    uri, args;
     ngx_uint_t                   flags;
+    ngx_http_cleanup_t          *cln;
     ngx_http_request_t          *r, *sr;
     ngx_http_post_subrequest_t  *ps;
 
     r = listener->home.request;
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_quickblox_listener_terminated;
+    cln->data = listener;
 
     uri = qlcf->on_expired;
     flags = 0;
@@ -168,6 +178,19 @@ ngx_http_quickblox_listener_end(ngx_http_request_t *r, void *data,
 }
 
 
+/* the subrequest will not end, as one of its own could not */
+
+static void
+ngx_http_quickblox_listener_terminated(void *data)
+{
+    ngx_http_quickblox_listener_t *listener = data;
+
+    if (listener->home.request && !listener->event.posted) {
+        ngx_post_event(&listener->event, &ngx_posted_events);
+    }
+}
+
+
 /*
  * "worker_shutdown_timeout" closes the connections that nginx knows of, of
  * which the home's is none
@@ -187,7 +210,7 @@ ngx_http_quickblox_listener_watch(ngx_event_t *ev)
     /* a thread that reads a cache's file is waited for */
 
     if (!ngx_exiting || ccf->shutdown_timeout == 0
-        || listener->home.request->blocked)
+        || listener->home.request->blocked > 1)
     {
         ngx_add_timer(ev, NGX_HTTP_QUICKBLOX_LISTENER_WATCH);
         return;
