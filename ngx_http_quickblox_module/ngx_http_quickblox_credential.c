@@ -195,8 +195,20 @@ ngx_http_quickblox_credential_key(ngx_http_request_t *r,
 
     qmcf = ngx_http_get_module_main_conf(r, ngx_http_quickblox_module);
 
-    return ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, n,
-                                     ctx->credential.key);
+    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, n,
+                                  ctx->credential.key)
+        == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    /* errors left in OpenSSL's queue would be told of another connection */
+
+    ngx_ssl_error(NGX_LOG_CRIT, r->connection->log, 0,
+                  "quickblox application \"%V\": no digest could be made",
+                  &ctx->conf->application->name);
+
+    return NGX_ERROR;
 }
 
 
@@ -406,6 +418,12 @@ ngx_http_quickblox_credential_cookie(ngx_http_request_t *r,
     app = ctx->conf->application;
 
     rc = ngx_http_quickblox_credential_open(r, &app->cookie, &sealed);
+
+    if (rc == NGX_ERROR) {
+        ngx_ssl_error(NGX_LOG_CRIT, r->connection->log, 0,
+                      "quickblox application \"%V\": no cookie could be "
+                      "opened", &app->name);
+    }
 
     if (rc == NGX_DECLINED || rc == NGX_ERROR) {
         return rc;

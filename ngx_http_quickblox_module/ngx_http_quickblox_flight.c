@@ -405,6 +405,9 @@ ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
                                &flight->token)
         != NGX_OK)
     {
+        /* errors left in OpenSSL's queue would be told of a connection */
+        ERR_clear_error();
+
         ngx_http_quickblox_api_free(call);
         ngx_http_quickblox_flight_failed(flight, NULL, 0,
                                          "the call could not be made");

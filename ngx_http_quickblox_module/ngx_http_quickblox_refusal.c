@@ -407,6 +407,8 @@ ngx_http_quickblox_refusal_log(ngx_http_request_t *r,
                       NULL)
            == 0)
     {
+        ERR_clear_error();
+
         ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                       "quickblox refused: %V, application: \"%V\", "
                       "source: %V", &refusal->text,
