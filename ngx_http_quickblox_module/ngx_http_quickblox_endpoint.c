@@ -461,6 +461,11 @@ ngx_http_quickblox_endpoint_parse(ngx_http_request_t *r)
 
     ngx_explicit_memzero(body.data, body.len);
 
+    if (rc == NGX_ABORT) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
     if (rc != NGX_OK) {
         ngx_http_quickblox_endpoint_refuse(r,
                                           NGX_HTTP_QUICKBLOX_REFUSE_MALFORMED);

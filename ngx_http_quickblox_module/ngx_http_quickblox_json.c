@@ -56,6 +56,9 @@ static u_char *ngx_http_quickblox_scan_number(u_char *p, u_char *last);
 static u_char *ngx_http_quickblox_scan_digits(u_char *p, u_char *last);
 
 
+const char  ngx_http_quickblox_json_no_memory[] = "cannot be parsed";
+
+
 cJSON *
 ngx_http_quickblox_json_parse(ngx_str_t *body, const char **reason)
 {
@@ -70,8 +73,8 @@ ngx_http_quickblox_json_parse(ngx_str_t *body, const char **reason)
     root = cJSON_ParseWithLength((char *) body->data, body->len);
 
     if (root == NULL) {
-        /* no memory: what cJSON would refuse, the scan has refused */
-        *reason = "cannot be parsed";
+        /* what cJSON would refuse, the scan has refused */
+        *reason = ngx_http_quickblox_json_no_memory;
     }
 
     return root;

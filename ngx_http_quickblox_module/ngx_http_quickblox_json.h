@@ -38,10 +38,12 @@ typedef struct {
  *
  * Returns the object, which the caller frees with
  * ngx_http_quickblox_json_free(), or NULL with *reason, a constant text for
- * the log.
+ * the log: json_no_memory where nothing is wrong with the body.
  */
 
 cJSON *ngx_http_quickblox_json_parse(ngx_str_t *body, const char **reason);
+
+extern const char  ngx_http_quickblox_json_no_memory[];
 
 
 /* frees an object whose strings may be secrets: they are cleansed */

@@ -76,7 +76,8 @@ ngx_http_quickblox_login_json(ngx_str_t *body, u_char *buf,
 
     root = ngx_http_quickblox_json_parse(body, &reason);
     if (root == NULL) {
-        return NGX_ERROR;
+        return reason == ngx_http_quickblox_json_no_memory ? NGX_ABORT
+                                                           : NGX_ERROR;
     }
 
     rc = NGX_OK;

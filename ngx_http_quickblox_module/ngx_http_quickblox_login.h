@@ -32,7 +32,8 @@ typedef struct {
  *
  * NGX_OK; NGX_ERROR when it is malformed: no JSON object to
  * ngx_http_quickblox_json_parse(), a value that is no string, a form with a
- * broken escape or an escaped NUL, a name that is known twice.
+ * broken escape or an escaped NUL, a name that is known twice; NGX_ABORT when
+ * there is no memory to tell.
  */
 
 ngx_int_t ngx_http_quickblox_login_parse(ngx_str_t *body, ngx_uint_t json,
