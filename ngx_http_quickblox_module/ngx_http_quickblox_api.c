@@ -461,6 +461,14 @@ ngx_http_quickblox_api_end(ngx_http_request_t *r, void *data, ngx_int_t rc)
 {
     ngx_http_quickblox_call_t *call = data;
 
+    /* not of the API, and perhaps from before there was an upstream to end */
+
+    if (rc == NGX_HTTP_INTERNAL_SERVER_ERROR) {
+        call->local = 1;
+        ngx_http_quickblox_api_reason(call, "no descriptor, connection or "
+                                            "memory is left");
+    }
+
     if (!call->complete) {
         call->status = 0;
         ngx_http_quickblox_api_reason(call, "no complete answer");
@@ -1053,12 +1061,6 @@ ngx_http_quickblox_api_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     call->broken = u->request_sent && !call->complete && !call->timedout
                    && rc != NGX_HTTP_GATEWAY_TIME_OUT;
 
-    if (rc == NGX_HTTP_INTERNAL_SERVER_ERROR) {
-        call->local = 1;
-        ngx_http_quickblox_api_reason(call, "no descriptor, connection or "
-                                            "memory is left");
-    }
-
     if (u->request_bufs && u->request_bufs->buf) {
         ngx_explicit_memzero(u->request_bufs->buf->start,
                              u->request_bufs->buf->end
@@ -1199,6 +1201,8 @@ ngx_http_quickblox_api_append(ngx_http_quickblox_call_t *call, u_char *data,
 
         p = ngx_pnalloc(call->pool, size);
         if (p == NULL) {
+            call->local = 1;
+            ngx_http_quickblox_api_reason(call, "out of memory");
             return NGX_ERROR;
         }
 

@@ -1,6 +1,7 @@
 
 #include "ngx_http_quickblox_flight.h"
 #include "ngx_http_quickblox_ask.h"
+#include "ngx_http_quickblox_json.h"
 #include "ngx_http_quickblox_listener.h"
 
 
@@ -444,9 +445,7 @@ ngx_http_quickblox_flight_called(ngx_http_quickblox_call_t *call)
             return;
         }
 
-        /* what is short here is no fault of the API */
-
-        ngx_http_quickblox_flight_failed(flight, call, !call->local, NULL);
+        ngx_http_quickblox_flight_failed(flight, call, 1, NULL);
         return;
     }
 
@@ -918,6 +917,10 @@ ngx_http_quickblox_flight_parse(ngx_http_quickblox_flight_t *flight,
         return NGX_OK;
     }
 
+    if (rc == NGX_ERROR && reason == ngx_http_quickblox_json_no_memory) {
+        call->local = 1;
+    }
+
     ngx_http_quickblox_flight_reason(call, rc == NGX_DECLINED
                                            ? "has errors and no session"
                                            : reason);
@@ -1017,7 +1020,9 @@ ngx_http_quickblox_flight_failed(ngx_http_quickblox_flight_t *flight,
         ngx_http_quickblox_flight_closed(app, &flight->credential, 0);
     }
 
-    if (backoff) {
+    /* what is short here is no fault of the API */
+
+    if (backoff && !call->local) {
         log = ngx_http_quickblox_zone_failed(app, call->started,
                                   call->status == NGX_HTTP_TOO_MANY_REQUESTS
                                   ? call->retry_after : 0);
