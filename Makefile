@@ -17,6 +17,7 @@ MODULE      = $(BUILD)/ngx_http_quickblox_module.so
 SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
 UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
               message_test table_test)
+PRELOADS    = $(BUILD)/unit/fail.so
 
 # what each of them links
 
@@ -26,7 +27,7 @@ message_PARTS = message.c json.c
 table_PARTS   = table.c
 
 INCLUDES    = $(addprefix -I $(NGINX_SRC)/src/, core event event/modules \
-              os/unix http http/modules) -I $(BUILD)/nginx/objs \
+              os/unix http http/modules http/v2) -I $(BUILD)/nginx/objs \
               -I ngx_http_quickblox_module
 
 # what a fresh Debian lacks
@@ -72,6 +73,10 @@ $(BUILD)/unit/%_test: t/unit/%_test.c $(SOURCES) $(BUILD)/nginx/objs/Makefile
 	    ngx_http_quickblox_module/ngx_http_quickblox_, $($*_PARTS)) \
 	    -lcrypto -lcjson
 
+$(BUILD)/unit/%.so: t/preload/%.c $(BUILD)/nginx/objs/Makefile
+	mkdir -p $(BUILD)/unit
+	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -fPIC -shared -o $@ $<
+
 # packages are installed once, as root or with sudo
 
 install-deps = missing=; for p in $(1); do \
@@ -102,7 +107,8 @@ $(BUILD)/.node-deps: package.json package-lock.json
 	npm ci --silent --no-audit --no-fund
 	@mkdir -p $(BUILD); touch $@
 
-test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(MODULE) $(UNITS)
+test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(MODULE) $(UNITS) \
+    $(PRELOADS)
 	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
 	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
 	    $(PROVE) t/

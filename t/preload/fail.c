@@ -1,0 +1,431 @@
+
+/*
+ * A library to be preloaded into nginx, which makes the n-th allocation of a
+ * kind fail, or the n-th call of OpenSSL by the module.  A file that the test
+ * writes to, and nginx has mapped, says which one and in which process.
+ *
+ * Calls are caught where an object keeps the addresses of the functions that
+ * it imports.  So the caller is known, the sanitizers' malloc() is left as it
+ * is, and what nginx itself exports can be caught, which comes before what is
+ * preloaded wherever a symbol is looked up.
+ */
+
+
+#define _GNU_SOURCE
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include <dlfcn.h>
+#include <link.h>
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+
+
+#define FAIL_MEMORY  0x01    /* what nginx allocates, mostly for pools */
+#define FAIL_MODULE  0x02    /* what the module asks nginx for */
+#define FAIL_SLAB    0x04
+#define FAIL_CJSON   0x08
+#define FAIL_OPENSSL 0x10    /* what libcrypto and libssl allocate */
+#define FAIL_CRYPTO  0x20    /* RAND_*, EVP_*, HMAC() */
+
+#define FAIL_ANY     0xffffffff
+
+
+typedef struct {
+    uint32_t     pid;        /* or 0: nothing fails, or FAIL_ANY */
+    uint32_t     kinds;
+    uint32_t     at;         /* which one fails, the first is 1 */
+    uint32_t     onwards;    /* as all do after it */
+    uint32_t     count;
+    uint32_t     failed;
+} fail_control_t;
+
+
+typedef struct {
+    const char  *object;     /* a part of its name, "" is nginx */
+    const char  *symbol;
+    void        *function;
+    void       **real;
+} fail_hook_t;
+
+
+static volatile fail_control_t  fail_idle;
+static volatile fail_control_t *fail_control = &fail_idle;
+
+
+static int
+fail(uint32_t kind)
+{
+    if (!(fail_control->kinds & kind)
+        || (fail_control->pid != (uint32_t) getpid()
+            && fail_control->pid != FAIL_ANY))
+    {
+        return 0;
+    }
+
+    fail_control->count++;
+
+    if (fail_control->count != fail_control->at
+        && (!fail_control->onwards || fail_control->count < fail_control->at))
+    {
+        return 0;
+    }
+
+    fail_control->failed++;
+    errno = ENOMEM;
+
+    return 1;
+}
+
+
+/* an allocation, or another function, that is told from others by its kind */
+
+#define FAIL(kind, type, name, result, parameters, arguments)                 \
+                                                                              \
+static type (*real_##kind##_##name) parameters;                               \
+                                                                              \
+static type                                                                   \
+fail_##kind##_##name parameters                                               \
+{                                                                             \
+    return fail(FAIL_##kind) ? result : real_##kind##_##name arguments;       \
+}
+
+
+FAIL(MEMORY, void *, malloc, NULL, (size_t size), (size))
+FAIL(MEMORY, int, posix_memalign, ENOMEM,
+     (void **p, size_t alignment, size_t size), (p, alignment, size))
+
+FAIL(CJSON, void *, malloc, NULL, (size_t size), (size))
+FAIL(CJSON, void *, realloc, NULL, (void *p, size_t size), (p, size))
+
+FAIL(OPENSSL, void *, malloc, NULL, (size_t size), (size))
+FAIL(OPENSSL, void *, realloc, NULL, (void *p, size_t size), (p, size))
+
+FAIL(SLAB, void *, ngx_slab_calloc, NULL, (ngx_slab_pool_t *pool, size_t size),
+     (pool, size))
+
+FAIL(MODULE, void *, ngx_palloc, NULL, (ngx_pool_t *pool, size_t size),
+     (pool, size))
+FAIL(MODULE, void *, ngx_pcalloc, NULL, (ngx_pool_t *pool, size_t size),
+     (pool, size))
+FAIL(MODULE, void *, ngx_pnalloc, NULL, (ngx_pool_t *pool, size_t size),
+     (pool, size))
+FAIL(MODULE, u_char *, ngx_pstrdup, NULL, (ngx_pool_t *pool, ngx_str_t *src),
+     (pool, src))
+FAIL(MODULE, ngx_buf_t *, ngx_create_temp_buf, NULL,
+     (ngx_pool_t *pool, size_t size), (pool, size))
+FAIL(MODULE, ngx_chain_t *, ngx_alloc_chain_link, NULL, (ngx_pool_t *pool),
+     (pool))
+FAIL(MODULE, ngx_pool_cleanup_t *, ngx_pool_cleanup_add, NULL,
+     (ngx_pool_t *pool, size_t size), (pool, size))
+FAIL(MODULE, ngx_http_request_t *, ngx_http_create_request, NULL,
+     (ngx_connection_t *c), (c))
+FAIL(MODULE, ngx_int_t, ngx_http_complex_value, NGX_ERROR,
+     (ngx_http_request_t *r, ngx_http_complex_value_t *cv, ngx_str_t *value),
+     (r, cv, value))
+FAIL(MODULE, ngx_int_t, ngx_http_subrequest, NGX_ERROR,
+     (ngx_http_request_t *r, ngx_str_t *uri, ngx_str_t *args,
+      ngx_http_request_t **psr, ngx_http_post_subrequest_t *ps,
+      ngx_uint_t flags), (r, uri, args, psr, ps, flags))
+FAIL(MODULE, ngx_int_t, ngx_http_upstream_create, NGX_ERROR,
+     (ngx_http_request_t *r), (r))
+FAIL(MODULE, ngx_int_t, ngx_http_upstream_create_round_robin_peer, NGX_ERROR,
+     (ngx_http_request_t *r, ngx_http_upstream_resolved_t *ur), (r, ur))
+
+FAIL(CRYPTO, int, RAND_bytes, 0, (unsigned char *buf, int len), (buf, len))
+FAIL(CRYPTO, int, EVP_Digest, 0,
+     (const void *data, size_t count, unsigned char *md, unsigned int *size,
+      const EVP_MD *type, ENGINE *impl), (data, count, md, size, type, impl))
+FAIL(CRYPTO, int, EVP_DigestInit_ex, 0,
+     (EVP_MD_CTX *ctx, const EVP_MD *type, ENGINE *impl), (ctx, type, impl))
+FAIL(CRYPTO, int, EVP_DigestUpdate, 0,
+     (EVP_MD_CTX *ctx, const void *data, size_t count), (ctx, data, count))
+FAIL(CRYPTO, int, EVP_DigestFinal_ex, 0,
+     (EVP_MD_CTX *ctx, unsigned char *md, unsigned int *size),
+     (ctx, md, size))
+FAIL(CRYPTO, EVP_MD_CTX *, EVP_MD_CTX_new, NULL, (void), ())
+FAIL(CRYPTO, EVP_MD *, EVP_MD_fetch, NULL,
+     (OSSL_LIB_CTX *ctx, const char *algorithm, const char *properties),
+     (ctx, algorithm, properties))
+FAIL(CRYPTO, EVP_CIPHER *, EVP_CIPHER_fetch, NULL,
+     (OSSL_LIB_CTX *ctx, const char *algorithm, const char *properties),
+     (ctx, algorithm, properties))
+FAIL(CRYPTO, EVP_CIPHER_CTX *, EVP_CIPHER_CTX_new, NULL, (void), ())
+FAIL(CRYPTO, int, EVP_CipherInit_ex, 0,
+     (EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *impl,
+      const unsigned char *key, const unsigned char *iv, int enc),
+     (ctx, cipher, impl, key, iv, enc))
+FAIL(CRYPTO, int, EVP_CipherUpdate, 0,
+     (EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl,
+      const unsigned char *in, int inl), (ctx, out, outl, in, inl))
+FAIL(CRYPTO, int, EVP_CipherFinal_ex, 0,
+     (EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl), (ctx, out, outl))
+FAIL(CRYPTO, int, EVP_CIPHER_CTX_ctrl, 0,
+     (EVP_CIPHER_CTX *ctx, int type, int arg, void *ptr),
+     (ctx, type, arg, ptr))
+FAIL(CRYPTO, unsigned char *, HMAC, NULL,
+     (const EVP_MD *md, const void *key, int key_len,
+      const unsigned char *data, size_t data_len, unsigned char *out,
+      unsigned int *out_len),
+     (md, key, key_len, data, data_len, out, out_len))
+
+
+/* where there is room, nothing is allocated */
+
+static void *(*real_MODULE_ngx_array_push)(ngx_array_t *a);
+static void *(*real_MODULE_ngx_list_push)(ngx_list_t *list);
+
+static void *
+fail_MODULE_ngx_array_push(ngx_array_t *a)
+{
+    if (a->nelts == a->nalloc && fail(FAIL_MODULE)) {
+        return NULL;
+    }
+
+    return real_MODULE_ngx_array_push(a);
+}
+
+
+static void *
+fail_MODULE_ngx_list_push(ngx_list_t *list)
+{
+    if (list->last->nelts == list->nalloc && fail(FAIL_MODULE)) {
+        return NULL;
+    }
+
+    return real_MODULE_ngx_list_push(list);
+}
+
+
+/*
+ * The smallest pool there is, so that nearly all that the module allocates
+ * from its own is an allocation of nginx, as "request_pool_size" does for
+ * those of requests.
+ */
+
+static ngx_pool_t *(*real_MODULE_ngx_create_pool)(size_t size, ngx_log_t *log);
+
+static ngx_pool_t *
+fail_MODULE_ngx_create_pool(size_t size, ngx_log_t *log)
+{
+    return fail(FAIL_MODULE) ? NULL
+                             : real_MODULE_ngx_create_pool(NGX_MIN_POOL_SIZE,
+                                                           log);
+}
+
+
+#define FAIL_HOOK(object, kind, name)                                         \
+    { object, #name, (void *) fail_##kind##_##name,                           \
+      (void **) &real_##kind##_##name }
+
+#define FAIL_OF_MODULE(kind, name)                                            \
+    FAIL_HOOK("ngx_http_quickblox_module", kind, name)
+
+
+static fail_hook_t  fail_hooks[] = {
+    FAIL_HOOK("", MEMORY, malloc),
+    FAIL_HOOK("", MEMORY, posix_memalign),
+    FAIL_HOOK("libcjson", CJSON, malloc),
+    FAIL_HOOK("libcjson", CJSON, realloc),
+    FAIL_HOOK("libcrypto", OPENSSL, malloc),
+    FAIL_HOOK("libcrypto", OPENSSL, realloc),
+    FAIL_OF_MODULE(SLAB, ngx_slab_calloc),
+    FAIL_OF_MODULE(MODULE, ngx_create_pool),
+    FAIL_OF_MODULE(MODULE, ngx_palloc),
+    FAIL_OF_MODULE(MODULE, ngx_pcalloc),
+    FAIL_OF_MODULE(MODULE, ngx_pnalloc),
+    FAIL_OF_MODULE(MODULE, ngx_pstrdup),
+    FAIL_OF_MODULE(MODULE, ngx_create_temp_buf),
+    FAIL_OF_MODULE(MODULE, ngx_alloc_chain_link),
+    FAIL_OF_MODULE(MODULE, ngx_array_push),
+    FAIL_OF_MODULE(MODULE, ngx_list_push),
+    FAIL_OF_MODULE(MODULE, ngx_pool_cleanup_add),
+    FAIL_OF_MODULE(MODULE, ngx_http_create_request),
+    FAIL_OF_MODULE(MODULE, ngx_http_complex_value),
+    FAIL_OF_MODULE(MODULE, ngx_http_subrequest),
+    FAIL_OF_MODULE(MODULE, ngx_http_upstream_create),
+    FAIL_OF_MODULE(MODULE, ngx_http_upstream_create_round_robin_peer),
+    FAIL_OF_MODULE(CRYPTO, RAND_bytes),
+    FAIL_OF_MODULE(CRYPTO, EVP_Digest),
+    FAIL_OF_MODULE(CRYPTO, EVP_DigestInit_ex),
+    FAIL_OF_MODULE(CRYPTO, EVP_DigestUpdate),
+    FAIL_OF_MODULE(CRYPTO, EVP_DigestFinal_ex),
+    FAIL_OF_MODULE(CRYPTO, EVP_MD_CTX_new),
+    FAIL_OF_MODULE(CRYPTO, EVP_MD_fetch),
+    FAIL_OF_MODULE(CRYPTO, EVP_CIPHER_fetch),
+    FAIL_OF_MODULE(CRYPTO, EVP_CIPHER_CTX_new),
+    FAIL_OF_MODULE(CRYPTO, EVP_CipherInit_ex),
+    FAIL_OF_MODULE(CRYPTO, EVP_CipherUpdate),
+    FAIL_OF_MODULE(CRYPTO, EVP_CipherFinal_ex),
+    FAIL_OF_MODULE(CRYPTO, EVP_CIPHER_CTX_ctrl),
+    FAIL_OF_MODULE(CRYPTO, HMAC),
+    { NULL, NULL, NULL, NULL }
+};
+
+
+static void
+fail_patch(const char *object, const char *symbol, void **slot)
+{
+    size_t        size;
+    uintptr_t     page;
+    fail_hook_t  *hook;
+
+    for (hook = fail_hooks; hook->symbol; hook++) {
+
+        if (strcmp(hook->symbol, symbol) != 0
+            || (*hook->object ? strstr(object, hook->object) == NULL
+                              : *object != '\0')
+            || *slot == hook->function)
+        {
+            continue;
+        }
+
+        if (*hook->real == NULL) {
+            *hook->real = dlsym(RTLD_DEFAULT, symbol);
+        }
+
+        /* what is not bound lazily is read only */
+
+        size = getpagesize();
+        page = (uintptr_t) slot & ~(size - 1);
+
+        if (mprotect((void *) page, size, PROT_READ|PROT_WRITE) == -1) {
+            abort();
+        }
+
+        *slot = hook->function;
+    }
+}
+
+
+static int
+fail_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+    size_t             i, j, n, sizes[2];
+    const char        *strings;
+    ElfW(Dyn)         *dyn;
+    ElfW(Sym)         *symbols;
+    const ElfW(Rela)  *tables[2];
+
+    dyn = NULL;
+    strings = NULL;
+    symbols = NULL;
+    sizes[0] = sizes[1] = 0;
+    tables[0] = tables[1] = NULL;
+
+    for (i = 0; i < info->dlpi_phnum; i++) {
+        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
+            dyn = (ElfW(Dyn) *) (info->dlpi_addr
+                                 + info->dlpi_phdr[i].p_vaddr);
+        }
+    }
+
+    for ( /* void */ ; dyn && dyn->d_tag != DT_NULL; dyn++) {
+
+        switch (dyn->d_tag) {
+
+        case DT_STRTAB:
+            strings = (const char *) dyn->d_un.d_ptr;
+            break;
+
+        case DT_SYMTAB:
+            symbols = (ElfW(Sym) *) dyn->d_un.d_ptr;
+            break;
+
+        case DT_RELA:
+            tables[0] = (const ElfW(Rela) *) dyn->d_un.d_ptr;
+            break;
+
+        case DT_RELASZ:
+            sizes[0] = dyn->d_un.d_val;
+            break;
+
+        case DT_JMPREL:
+            tables[1] = (const ElfW(Rela) *) dyn->d_un.d_ptr;
+            break;
+
+        case DT_PLTRELSZ:
+            sizes[1] = dyn->d_un.d_val;
+        }
+    }
+
+    /* the kernel's own object has addresses that are not relocated */
+
+    if (strings == NULL || symbols == NULL
+        || (ElfW(Addr)) strings < info->dlpi_addr)
+    {
+        return 0;
+    }
+
+    for (i = 0; i < 2; i++) {
+        for (j = 0; j < sizes[i] / sizeof(ElfW(Rela)); j++) {
+
+            n = ELF64_R_SYM(tables[i][j].r_info);
+
+            if (n) {
+                fail_patch(info->dlpi_name, strings + symbols[n].st_name,
+                           (void **) (info->dlpi_addr
+                                      + tables[i][j].r_offset));
+            }
+        }
+    }
+
+    return 0;
+}
+
+
+/* nginx loads the module, and what that needs, with it */
+
+void *
+dlopen(const char *file, int mode)
+{
+    void         *handle;
+    static void *(*real)(const char *file, int mode);
+
+    if (real == NULL) {
+        *(void **) &real = dlsym(RTLD_NEXT, "dlopen");
+    }
+
+    handle = real(file, mode);
+
+    dl_iterate_phdr(fail_object, NULL);
+
+    return handle;
+}
+
+
+__attribute__((constructor))
+static void
+fail_init(void)
+{
+    int          fd;
+    void        *p;
+    const char  *file;
+
+    file = getenv("QUICKBLOX_FAIL");
+    if (file == NULL) {
+        return;
+    }
+
+    fd = open(file, O_RDWR);
+    if (fd == -1) {
+        abort();
+    }
+
+    p = mmap(NULL, sizeof(fail_control_t), PROT_READ|PROT_WRITE, MAP_SHARED,
+             fd, 0);
+    if (p == MAP_FAILED) {
+        abort();
+    }
+
+    close(fd);
+
+    fail_control = p;
+
+    dl_iterate_phdr(fail_object, NULL);
+}
