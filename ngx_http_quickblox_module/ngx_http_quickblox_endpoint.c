@@ -67,6 +67,8 @@ static void ngx_http_quickblox_endpoint_session(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static void ngx_http_quickblox_endpoint_send(ngx_http_request_t *r,
     ngx_str_t *body);
+static void ngx_http_quickblox_endpoint_failed(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx);
 
 
 static ngx_str_t  ngx_http_quickblox_json_type =
@@ -919,7 +921,7 @@ ngx_http_quickblox_endpoint_session(ngx_http_request_t *r,
 
     p = ngx_pnalloc(r->pool, len);
     if (p == NULL) {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        ngx_http_quickblox_endpoint_failed(r, ctx);
         return;
     }
 
@@ -966,7 +968,7 @@ ngx_http_quickblox_endpoint_send(ngx_http_request_t *r, ngx_str_t *body)
         || ngx_http_quickblox_add_header(r, "Referrer-Policy", &no_referrer)
            == NULL)
     {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        ngx_http_quickblox_endpoint_failed(r, ctx);
         return;
     }
 
@@ -976,6 +978,11 @@ ngx_http_quickblox_endpoint_send(ngx_http_request_t *r, ngx_str_t *body)
 
         rc = ngx_http_send_response(r, NGX_HTTP_OK,
                                     &ngx_http_quickblox_json_type, &cv);
+
+        if (rc == NGX_HTTP_INTERNAL_SERVER_ERROR) {
+            ngx_http_quickblox_endpoint_failed(r, ctx);
+            return;
+        }
 
         ngx_http_finalize_request(r, rc);
         return;
@@ -988,7 +995,7 @@ ngx_http_quickblox_endpoint_send(ngx_http_request_t *r, ngx_str_t *body)
     }
 
     if (ngx_http_quickblox_add_header(r, "Location", &location) == NULL) {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        ngx_http_quickblox_endpoint_failed(r, ctx);
         return;
     }
 
@@ -999,4 +1006,21 @@ ngx_http_quickblox_endpoint_send(ngx_http_request_t *r, ngx_str_t *body)
     rc = ngx_http_send_header(r);
 
     ngx_http_finalize_request(r, rc);
+}
+
+
+/*
+ * The header is not sent yet: who is told that a login has failed gets no
+ * cookie of it, and a logout's clears one all the same.
+ */
+
+static void
+ngx_http_quickblox_endpoint_failed(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx)
+{
+    if (ctx->conf->endpoint == NGX_HTTP_QUICKBLOX_LOGIN) {
+        ngx_http_clean_header(r);
+    }
+
+    ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
 }
