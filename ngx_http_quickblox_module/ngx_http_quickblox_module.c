@@ -428,11 +428,19 @@ ngx_http_quickblox_create_main_conf(ngx_conf_t *cf)
     qmcf->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     qmcf->cipher_ctx = EVP_CIPHER_CTX_new();
 
+    /*
+     * for HMAC(), which looks it up: a worker that is short of memory when it
+     * does so first would have none for as long as it lives
+     */
+
+    qmcf->mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+
     if (qmcf->md == NULL || qmcf->md_ctx == NULL || qmcf->cipher == NULL
-        || qmcf->cipher_ctx == NULL)
+        || qmcf->cipher_ctx == NULL || qmcf->mac == NULL)
     {
         ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
-                      "EVP_MD_fetch() or EVP_CIPHER_fetch() failed");
+                      "EVP_MD_fetch(), EVP_CIPHER_fetch() or "
+                      "EVP_MAC_fetch() failed");
         return NULL;
     }
 
@@ -449,6 +457,7 @@ ngx_http_quickblox_digest_cleanup(void *data)
     EVP_MD_free(qmcf->md);
     EVP_CIPHER_CTX_free(qmcf->cipher_ctx);
     EVP_CIPHER_free(qmcf->cipher);
+    EVP_MAC_free(qmcf->mac);
 }
 
 

@@ -188,6 +188,7 @@ typedef struct {
     EVP_MD_CTX                        *md_ctx;
     EVP_CIPHER                        *cipher;
     EVP_CIPHER_CTX                    *cipher_ctx;
+    EVP_MAC                           *mac;
     ngx_queue_t                        flights[256];
                              /* of this worker, by the key's first byte */
 } ngx_http_quickblox_main_conf_t;
