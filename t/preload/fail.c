@@ -155,6 +155,9 @@ FAIL(CRYPTO, EVP_MD *, EVP_MD_fetch, NULL,
 FAIL(CRYPTO, EVP_CIPHER *, EVP_CIPHER_fetch, NULL,
      (OSSL_LIB_CTX *ctx, const char *algorithm, const char *properties),
      (ctx, algorithm, properties))
+FAIL(CRYPTO, EVP_MAC *, EVP_MAC_fetch, NULL,
+     (OSSL_LIB_CTX *ctx, const char *algorithm, const char *properties),
+     (ctx, algorithm, properties))
 FAIL(CRYPTO, EVP_CIPHER_CTX *, EVP_CIPHER_CTX_new, NULL, (void), ())
 FAIL(CRYPTO, int, EVP_CipherInit_ex, 0,
      (EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *impl,
@@ -258,6 +261,7 @@ static fail_hook_t  fail_hooks[] = {
     FAIL_OF_MODULE(CRYPTO, EVP_MD_CTX_new),
     FAIL_OF_MODULE(CRYPTO, EVP_MD_fetch),
     FAIL_OF_MODULE(CRYPTO, EVP_CIPHER_fetch),
+    FAIL_OF_MODULE(CRYPTO, EVP_MAC_fetch),
     FAIL_OF_MODULE(CRYPTO, EVP_CIPHER_CTX_new),
     FAIL_OF_MODULE(CRYPTO, EVP_CipherInit_ex),
     FAIL_OF_MODULE(CRYPTO, EVP_CipherUpdate),
