@@ -1,6 +1,7 @@
 # make            the module for the nginx that is installed
 # make test       the tests; installs what they need
 # make test-asan  the same under AddressSanitizer and UBSan
+# make fuzz       each fuzz target for FUZZ_SECONDS, under both sanitizers
 # make run        nginx with the module, a login page, a backend and a stand-in
 #                 API
 
@@ -19,7 +20,10 @@ UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
               message_test table_test)
 PRELOADS    = $(BUILD)/unit/fail.so
 
-# what each of them links
+FUZZERS     = $(patsubst fuzz/%.c, $(BUILD)/unit/%_fuzz, \
+              $(filter-out fuzz/main.c, $(wildcard fuzz/*.c)))
+
+# what each of the unit tests links
 
 cookie_PARTS  = cookie.c message.c json.c
 login_PARTS   = login.c json.c
@@ -37,6 +41,7 @@ BUILD_DEPS  = gcc make nginx nginx-dev libcjson-dev libssl-dev \
 RUN_DEPS    = libmojolicious-perl libio-socket-ssl-perl openssl curl
 TEST_DEPS   = $(RUN_DEPS) perl nghttp2-client faketime uwsgi-core \
               uwsgi-plugin-psgi python3-grpcio chromium
+FUZZ_DEPS   = clang libclang-rt-dev
 
 PROVE       = prove -j2 --timer
 
@@ -77,6 +82,25 @@ $(BUILD)/unit/%.so: t/preload/%.c $(BUILD)/nginx/objs/Makefile
 	mkdir -p $(BUILD)/unit
 	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -fPIC -shared -o $@ $<
 
+# a target links the nginx that is installed, and all of the module but the
+# file that it includes; -fPIC, as else it had copies of nginx's variables
+
+FUZZ_MAIN   = fuzz/main.c
+
+$(BUILD)/libnginx.so: fuzz/library.pl $(MODULE) $(wildcard $(NGINX))
+	perl fuzz/library.pl $(NGINX) $@
+
+$(BUILD)/module.a: $(MODULE)
+	rm -f $@
+	$(AR) rc $@ $(BUILD)/nginx/objs/addon/ngx_http_quickblox_module/*.o
+
+$(BUILD)/unit/%_fuzz: fuzz/%.c fuzz/fuzz.h fuzz/main.c $(BUILD)/module.a \
+    $(BUILD)/libnginx.so
+	mkdir -p $(BUILD)/unit
+	$(CC) $(CFLAGS) $(WARNINGS) -fPIC $(INCLUDES) -o $@ $< $(FUZZ_MAIN) \
+	    $(BUILD)/module.a -L $(BUILD) -Wl,-rpath,$(CURDIR)/$(BUILD) \
+	    -lnginx -lssl -lcrypto -lcjson
+
 # packages are installed once, as root or with sudo
 
 install-deps = missing=; for p in $(1); do \
@@ -99,6 +123,9 @@ $(BUILD)/.run-deps:
 $(BUILD)/.test-deps: Makefile
 	@$(call install-deps,$(TEST_DEPS))
 
+$(BUILD)/.fuzz-deps:
+	@$(call install-deps,$(FUZZ_DEPS))
+
 # a machine may have a Node.js that is no package
 
 $(BUILD)/.node-deps: package.json package-lock.json
@@ -108,7 +135,7 @@ $(BUILD)/.node-deps: package.json package-lock.json
 	@mkdir -p $(BUILD); touch $@
 
 test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(MODULE) $(UNITS) \
-    $(PRELOADS)
+    $(PRELOADS) $(FUZZERS)
 	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
 	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
 	    $(PROVE) t/
@@ -122,10 +149,32 @@ test-asan:
 	    NGINX_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
 	    $$($(CC) -print-file-name=libubsan.so)" test
 
+# libFuzzer's targets, two at a time with -j2: what they find is in build/fuzz,
+# and in its corpus what has led to new code
+
+FUZZ_SECONDS = 60
+FUZZ_FLAGS   = -timeout=10 -print_final_stats=1 -max_total_time=$(FUZZ_SECONDS)
+
+fuzz: $(BUILD)/.fuzz-deps
+	$(MAKE) BUILD=$(BUILD)/fuzz CC=clang FUZZ_MAIN=-fsanitize=fuzzer \
+	    CFLAGS="-g -O1 $(SANITIZE) -fsanitize=fuzzer-no-link \
+	    -fno-sanitize-recover=all" fuzz-targets
+
+fuzz-targets: $(patsubst $(BUILD)/unit/%_fuzz, fuzz-%, $(FUZZERS))
+
+fuzz-%: $(BUILD)/unit/%_fuzz
+	@mkdir -p $(BUILD)/corpus/$*
+	@dict=; [ ! -f fuzz/dict/$* ] || dict=-dict=fuzz/dict/$*; \
+	$< $(FUZZ_FLAGS) $$dict -artifact_prefix=$(BUILD)/$*- \
+	    $(BUILD)/corpus/$* fuzz/corpus/$* > $(BUILD)/$*.log 2>&1 \
+	    || { cat $(BUILD)/$*.log; exit 1; }
+	@echo "$*: $$(sed -n 's/.*DONE *//p; s/stat::number_of_//p' \
+	    $(BUILD)/$*.log | tr -s '\n ' ' ')"
+
 run: $(BUILD)/.run-deps $(MODULE)
 	@NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) t/run
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test test-asan run clean
+.PHONY: all test test-asan fuzz fuzz-targets run clean
