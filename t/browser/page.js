@@ -464,8 +464,10 @@ async function basic(browser, conf) {
     let asked = 0;
     let answer = { response: 'CancelAuth' };
 
+    // What the page has given up in the meantime cannot go on.
     session.on('Fetch.requestPaused', ({ requestId }) =>
-        session.send('Fetch.continueRequest', { requestId }));
+        session.send('Fetch.continueRequest', { requestId })
+            .catch(() => {}));
     session.on('Fetch.authRequired', ({ requestId }) => {
         asked++;
         session.send('Fetch.continueWithAuth',
