@@ -256,7 +256,8 @@ my ($nginx, $worker);
 
 sub start_nginx {
     $nginx->stop if $nginx;
-    $nginx = $t->nginx($configuration, env => \%env);
+    $nginx = $t->nginx($configuration, env => \%env,
+        level => $LONG ? 'error' : 'info');
     ($worker) = $nginx->workers;
 
     return;
