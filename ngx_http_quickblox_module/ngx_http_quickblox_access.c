@@ -6,6 +6,7 @@
 #include "ngx_http_quickblox_origin.h"
 #include "ngx_http_quickblox_replay.h"
 #include "ngx_http_quickblox_session.h"
+#include "ngx_http_quickblox_variable.h"
 
 
 static void ngx_http_quickblox_access_resume(ngx_http_request_t *r);
@@ -18,8 +19,6 @@ static ngx_int_t ngx_http_quickblox_access_rights(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_access_require(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
-static void ngx_http_quickblox_access_flush(ngx_http_request_t *r,
-    ngx_uint_t index);
 
 
 static ngx_str_t  ngx_http_quickblox_preflight =
@@ -167,7 +166,9 @@ ngx_http_quickblox_access_api_key(ngx_http_request_t *r,
 
     if (app->on_behalf_of) {
 
-        if (ngx_http_complex_value(r, app->on_behalf_of, &value) != NGX_OK) {
+        if (ngx_http_quickblox_value_anew(r, app->on_behalf_of, &value)
+            != NGX_OK)
+        {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
@@ -302,7 +303,7 @@ ngx_http_quickblox_access_require(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
 {
     ngx_str_t                  value;
-    ngx_uint_t                 i, *index;
+    ngx_uint_t                 i;
     ngx_http_complex_value_t  *cv;
 
     if (ctx->conf->require == NULL) {
@@ -313,14 +314,7 @@ ngx_http_quickblox_access_require(ngx_http_request_t *r,
 
     for (i = 0; i < ctx->conf->require->nelts; i++) {
 
-        for (index = cv[i].flushes;
-             index && *index != (ngx_uint_t) -1;
-             index++)
-        {
-            ngx_http_quickblox_access_flush(r, *index);
-        }
-
-        if (ngx_http_complex_value(r, &cv[i], &value) != NGX_OK) {
+        if (ngx_http_quickblox_value_anew(r, &cv[i], &value) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -330,45 +324,6 @@ ngx_http_quickblox_access_require(ngx_http_request_t *r,
     }
 
     return NGX_OK;
-}
-
-
-/*
- * A "map" keeps what it said of the session before this one, and so does one
- * that it is made of: all variables of its kind are evaluated anew.  What
- * "set" has stored (its data is an index) and "auth_request_set" (which finds
- * nothing by itself) is nowhere else and stays.
- */
-
-static void
-ngx_http_quickblox_access_flush(ngx_http_request_t *r, ngx_uint_t index)
-{
-    ngx_uint_t                  i;
-    ngx_http_variable_t        *v;
-    ngx_http_variable_value_t   value;
-    ngx_http_core_main_conf_t  *cmcf;
-
-    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
-    v = cmcf->variables.elts;
-
-    if (v[index].data < cmcf->variables.nelts) {
-        return;
-    }
-
-    ngx_memzero(&value, sizeof(ngx_http_variable_value_t));
-
-    if (v[index].get_handler(r, &value, v[index].data) != NGX_OK
-        || value.not_found)
-    {
-        return;
-    }
-
-    for (i = 0; i < cmcf->variables.nelts; i++) {
-        if (v[i].get_handler == v[index].get_handler) {
-            r->variables[i].valid = 0;
-            r->variables[i].not_found = 0;
-        }
-    }
 }
 
 

@@ -3,6 +3,7 @@
 #include "ngx_http_quickblox_header.h"
 #include "ngx_http_quickblox_json.h"
 #include "ngx_http_quickblox_login.h"
+#include "ngx_http_quickblox_variable.h"
 
 
 /* of cookies with one name, so many are looked at */
@@ -580,7 +581,7 @@ ngx_http_quickblox_credential_user(ngx_http_request_t *r,
     ngx_str_t                         value, parts[3];
     ngx_http_quickblox_credential_t  *credential;
 
-    if (ngx_http_complex_value(r, ctx->conf->user, &value) != NGX_OK) {
+    if (ngx_http_quickblox_value_anew(r, ctx->conf->user, &value) != NGX_OK) {
         return NGX_ERROR;
     }
 

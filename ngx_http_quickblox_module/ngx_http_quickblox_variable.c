@@ -30,6 +30,8 @@ static void ngx_http_quickblox_variable_set(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
 static ngx_int_t ngx_http_quickblox_variable_number(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uint64_t number);
+static void ngx_http_quickblox_variable_flush(ngx_http_request_t *r,
+    ngx_uint_t index);
 
 
 static ngx_http_variable_t  ngx_http_quickblox_variables[] = {
@@ -440,4 +442,60 @@ ngx_http_quickblox_variable_number(ngx_http_request_t *r,
     ngx_http_quickblox_variable_set(v, p, ngx_sprintf(p, "%uL", number) - p);
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_quickblox_value_anew(ngx_http_request_t *r,
+    ngx_http_complex_value_t *cv, ngx_str_t *value)
+{
+    ngx_uint_t  *index;
+
+    for (index = cv->flushes;
+         index && *index != (ngx_uint_t) -1;
+         index++)
+    {
+        ngx_http_quickblox_variable_flush(r, *index);
+    }
+
+    return ngx_http_complex_value(r, cv, value);
+}
+
+
+/*
+ * A "map" keeps what it said before, and so does one that it is made of: all
+ * variables of its kind are evaluated anew.  What "set" has stored (its data
+ * is an index) and "auth_request_set" (which finds nothing by itself) is
+ * nowhere else and stays.
+ */
+
+static void
+ngx_http_quickblox_variable_flush(ngx_http_request_t *r, ngx_uint_t index)
+{
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_variable_value_t   value;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    v = cmcf->variables.elts;
+
+    if (v[index].data < cmcf->variables.nelts) {
+        return;
+    }
+
+    ngx_memzero(&value, sizeof(ngx_http_variable_value_t));
+
+    if (v[index].get_handler(r, &value, v[index].data) != NGX_OK
+        || value.not_found)
+    {
+        return;
+    }
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        if (v[i].get_handler == v[index].get_handler) {
+            r->variables[i].valid = 0;
+            r->variables[i].not_found = 0;
+        }
+    }
 }

@@ -25,4 +25,14 @@ ngx_int_t ngx_http_quickblox_add_cookie_variable(ngx_conf_t *cf,
     ngx_str_t *name);
 
 
+/*
+ * Evaluates what depends on the session, or on whom another access module has
+ * vouched for, at this point of the request: a "map" that was asked before is
+ * asked again.  NGX_OK or NGX_ERROR.
+ */
+
+ngx_int_t ngx_http_quickblox_value_anew(ngx_http_request_t *r,
+    ngx_http_complex_value_t *cv, ngx_str_t *value);
+
+
 #endif /* _NGX_HTTP_QUICKBLOX_VARIABLE_H_INCLUDED_ */
