@@ -634,9 +634,9 @@ ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
     ngx_uint_t                   own;
     ngx_http_quickblox_answer_t  answer;
 
-    /* what a provider of identities answers to one client backs off nobody */
+    /* what is answered to one of many users backs off nobody */
 
-    own = flight->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_BASIC;
+    own = !ngx_http_quickblox_is_people(flight->credential.source);
 
     if (call->status != NGX_HTTP_CREATED && call->status != NGX_HTTP_OK
         && (own || call->status >= NGX_HTTP_SPECIAL_RESPONSE))
@@ -647,7 +647,9 @@ ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
 
     rc = ngx_http_quickblox_flight_parse(flight, call, &answer);
 
-    if (rc == NGX_DECLINED && !own) {
+    if (rc == NGX_DECLINED
+        && flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_BASIC)
+    {
         ngx_http_quickblox_flight_wrong(flight);
         return;
     }
