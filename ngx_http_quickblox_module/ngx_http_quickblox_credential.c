@@ -10,16 +10,21 @@
 #define NGX_HTTP_QUICKBLOX_COOKIES  4
 
 
+typedef ngx_int_t (*ngx_http_quickblox_credential_read_pt)(ngx_str_t *value,
+    ngx_str_t *found);
+
+
 static ngx_int_t ngx_http_quickblox_credential_client(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_e *refusal);
 static ngx_int_t ngx_http_quickblox_credential_token(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_e *refusal);
 static ngx_int_t ngx_http_quickblox_credential_header(ngx_http_request_t *r,
-    ngx_str_t *header, ngx_str_t *token);
+    ngx_str_t *header, ngx_http_quickblox_credential_read_pt read,
+    ngx_str_t *value);
 static ngx_int_t ngx_http_quickblox_credential_basic(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_e *refusal);
-static ngx_int_t ngx_http_quickblox_credential_authorization(
-    ngx_http_request_t *r, ngx_str_t *value);
+static ngx_int_t ngx_http_quickblox_credential_basic_value(ngx_str_t *value,
+    ngx_str_t *found);
 static ngx_int_t ngx_http_quickblox_credential_cookie(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_e *refusal);
 static ngx_int_t ngx_http_quickblox_credential_open(ngx_http_request_t *r,
@@ -231,7 +236,8 @@ ngx_http_quickblox_credential_token(ngx_http_request_t *r,
 
         if (places[i].header.len) {
             rc = ngx_http_quickblox_credential_header(r, &places[i].header,
-                                                      token);
+                                              ngx_http_quickblox_client_token,
+                                              token);
             continue;
         }
 
@@ -249,8 +255,9 @@ ngx_http_quickblox_credential_token(ngx_http_request_t *r,
 
     if (rc == NGX_ABORT
         || ngx_http_quickblox_credential_header(r,
-                                                &ngx_http_quickblox_qb_token,
-                                                &ignored)
+                                              &ngx_http_quickblox_qb_token,
+                                              ngx_http_quickblox_client_token,
+                                              &ignored)
            == NGX_ABORT)
     {
         *refusal = NGX_HTTP_QUICKBLOX_REFUSE_AMBIGUOUS;
@@ -262,18 +269,18 @@ ngx_http_quickblox_credential_token(ngx_http_request_t *r,
 
 
 /*
- * The token in the headers of a name, in any spelling.  $http_name has the
- * first of several or all of them joined, as nginx's version has it, so the
- * list is looked through.  NGX_OK; NGX_DECLINED where there is none; NGX_ABORT
- * where there are two different ones.
+ * What the headers of a name have, in any spelling, as "read" reads a value.
+ * $http_name has the first of several or all of them joined, as nginx's
+ * version has it, so the list is looked through.  NGX_OK; NGX_DECLINED where
+ * there is none; NGX_ABORT where there are two different ones.
  */
 
 static ngx_int_t
 ngx_http_quickblox_credential_header(ngx_http_request_t *r, ngx_str_t *header,
-    ngx_str_t *token)
+    ngx_http_quickblox_credential_read_pt read, ngx_str_t *value)
 {
     ngx_int_t         rc;
-    ngx_str_t         value;
+    ngx_str_t         found;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
@@ -286,18 +293,17 @@ ngx_http_quickblox_credential_header(ngx_http_request_t *r, ngx_str_t *header,
         for (i = 0; i < part->nelts; i++) {
 
             if (!ngx_http_quickblox_header_is(&h[i].key, header)
-                || ngx_http_quickblox_client_token(&h[i].value, &value)
-                   != NGX_OK)
+                || read(&h[i].value, &found) != NGX_OK)
             {
                 continue;
             }
 
             if (rc == NGX_DECLINED) {
-                *token = value;
+                *value = found;
                 rc = NGX_OK;
 
-            } else if (value.len != token->len
-                       || ngx_memcmp(value.data, token->data, token->len) != 0)
+            } else if (found.len != value->len
+                       || ngx_memcmp(found.data, value->data, found.len) != 0)
             {
                 return NGX_ABORT;
             }
@@ -320,7 +326,10 @@ ngx_http_quickblox_credential_basic(ngx_http_request_t *r,
     ngx_http_quickblox_login_t        login;
     ngx_http_quickblox_credential_t  *credential;
 
-    rc = ngx_http_quickblox_credential_authorization(r, &value);
+    rc = ngx_http_quickblox_credential_header(r,
+                                    &ngx_http_quickblox_authorization,
+                                    ngx_http_quickblox_credential_basic_value,
+                                    &value);
 
     if (rc == NGX_DECLINED) {
         return NGX_DECLINED;
@@ -356,53 +365,24 @@ ngx_http_quickblox_credential_basic(ngx_http_request_t *r,
 }
 
 
-/* NGX_ABORT where there are two different ones */
+/* as ngx_http_quickblox_client_token() does it for tokens */
 
 static ngx_int_t
-ngx_http_quickblox_credential_authorization(ngx_http_request_t *r,
-    ngx_str_t *value)
+ngx_http_quickblox_credential_basic_value(ngx_str_t *value, ngx_str_t *found)
 {
-    ngx_int_t         rc;
-    ngx_str_t         found;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    rc = NGX_DECLINED;
-
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        h = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-
-            if (!ngx_http_quickblox_header_is(&h[i].key,
-                                          &ngx_http_quickblox_authorization)
-                || !ngx_http_quickblox_header_is_basic(&h[i].value))
-            {
-                continue;
-            }
-
-            found.data = h[i].value.data + sizeof("Basic") - 1;
-            found.len = h[i].value.len - (sizeof("Basic") - 1);
-
-            while (found.len && *found.data == ' ') {
-                found.data++;
-                found.len--;
-            }
-
-            if (rc == NGX_DECLINED) {
-                *value = found;
-                rc = NGX_OK;
-
-            } else if (found.len != value->len
-                       || ngx_memcmp(found.data, value->data, found.len) != 0)
-            {
-                return NGX_ABORT;
-            }
-        }
+    if (!ngx_http_quickblox_header_is_basic(value)) {
+        return NGX_DECLINED;
     }
 
-    return rc;
+    found->data = value->data + sizeof("Basic") - 1;
+    found->len = value->len - (sizeof("Basic") - 1);
+
+    while (found->len && *found->data == ' ') {
+        found->data++;
+        found->len--;
+    }
+
+    return NGX_OK;
 }
 
 

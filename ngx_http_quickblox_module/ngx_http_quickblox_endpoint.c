@@ -7,7 +7,6 @@
 
 
 struct ngx_http_quickblox_endpoint_s {
-    ngx_http_request_t          *request;
     ngx_http_quickblox_login_t   login;
     ngx_str_t                    token;     /* of the session, our copy */
     ngx_str_t                    body;      /* the room for it */
@@ -128,8 +127,6 @@ ngx_http_quickblox_endpoint_create(ngx_http_request_t *r)
 
     ep = cln->data;
     ngx_memzero(ep, sizeof(ngx_http_quickblox_endpoint_t));
-
-    ep->request = r;
 
     cln->handler = ngx_http_quickblox_endpoint_cleanup;
 

@@ -1096,11 +1096,9 @@ ngx_http_quickblox_zone_release(ngx_http_quickblox_application_t *app,
     if (record) {
         record->lease = 0;
 
-        /* one held stays, as it knows when the last ones were made */
+        /* one held is never PENDING, and knows when the last were made */
 
-        if (record->state == NGX_HTTP_QUICKBLOX_PENDING
-            && !(record->flags & NGX_HTTP_QUICKBLOX_PINNED))
-        {
+        if (record->state == NGX_HTTP_QUICKBLOX_PENDING) {
             ngx_http_quickblox_table_remove(
                               &ngx_http_quickblox_zone_of(app)->head->clients,
                               record);
