@@ -72,7 +72,8 @@ $(BUILD)/nginx/objs/Makefile: config $(BUILD)/.build-deps
 	    --add-dynamic-module=quickblox > configure.log \
 	    || { cat configure.log; exit 1; }
 
-$(BUILD)/unit/%_test: t/unit/%_test.c $(SOURCES) $(BUILD)/nginx/objs/Makefile
+$(BUILD)/unit/%_test: t/unit/%_test.c t/unit/unit.h $(SOURCES) \
+    $(BUILD)/nginx/objs/Makefile
 	mkdir -p $(BUILD)/unit
 	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -o $@ $< $(addprefix \
 	    ngx_http_quickblox_module/ngx_http_quickblox_, $($*_PARTS)) \

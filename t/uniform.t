@@ -106,7 +106,8 @@ for my $path (glob "$sources/*.c") {
     {
         my $call = $1 =~ s/\s+/ /gr;
 
-        push @found, "$path: $call" if $call =~ /token|password|secret|digest|credential|sealed/
+        push @found, "$path: $call"
+            if $call =~ /token|password|secret|digest|credential|sealed/
             && $call !~ /"/ && $call !~ /cmd->name/;
     }
 }

@@ -28,6 +28,8 @@
 
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_cookie.h"
 
+#include "unit.h"
+
 
 #define PLAN          242
 
@@ -84,12 +86,6 @@ typedef struct {
 } test_header_t;
 
 
-static void ok(ngx_uint_t passed, const char *format, ...);
-static void *allocated(size_t size);
-static ngx_str_t copy(ngx_str_t *s);
-static const char *shown(ngx_str_t *s);
-static uint32_t randomly(uint32_t n);
-
 static void start(cookie_t *cookie, const char *keys);
 static void stop(cookie_t *cookie);
 static void session(sealed_t *sealed, size_t len);
@@ -104,9 +100,6 @@ static ngx_str_t found(ngx_str_t *header, ngx_str_t *name);
 static ngx_str_t removed(ngx_str_t *header, ngx_str_t *name);
 
 
-static ngx_uint_t  tests;
-static ngx_uint_t  failures;
-
 static ngx_uint_t  allocations;     /* of OpenSSL */
 static ngx_int_t   left = -1;       /* those that succeed, -1 is all */
 
@@ -118,91 +111,6 @@ static cookie_t    stack_cookie;
 static sealed_t    stack_sealed;
 static ngx_str_t   stack_value;
 static ngx_int_t   stack_rc;
-
-
-static void
-ok(ngx_uint_t passed, const char *format, ...)
-{
-    va_list  args;
-
-    printf("%sok %u - ", passed ? "" : "not ", (unsigned) ++tests);
-
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-
-    printf("\n");
-
-    failures += !passed;
-}
-
-
-static void *
-allocated(size_t size)
-{
-    void  *p;
-
-    p = malloc(size);
-    if (p == NULL) {
-        abort();
-    }
-
-    return p;
-}
-
-
-static ngx_str_t
-copy(ngx_str_t *s)
-{
-    ngx_str_t  c;
-
-    c.len = s->len;
-    c.data = NULL;
-
-    if (c.len) {
-        c.data = allocated(c.len);
-        ngx_memcpy(c.data, s->data, c.len);
-    }
-
-    return c;
-}
-
-
-static const char *
-shown(ngx_str_t *s)
-{
-    size_t       i, n;
-
-    static char  buf[128];
-
-    for (i = 0, n = 0; i < s->len && n < 100; i++) {
-        if (s->data[i] >= ' ' && s->data[i] < 0x7f && s->data[i] != '#') {
-            buf[n++] = s->data[i];
-
-        } else {
-            n += snprintf(buf + n, 5, "\\x%02x", s->data[i]);
-        }
-    }
-
-    buf[n] = '\0';
-
-    return buf;
-}
-
-
-/* the same numbers in each run (xorshift of Marsaglia) */
-
-static uint32_t
-randomly(uint32_t n)
-{
-    static uint32_t  x = 20180131;
-
-    x ^= x << 13;
-    x ^= x >> 17;
-    x ^= x << 5;
-
-    return x % n;
-}
 
 
 static void *

@@ -21,6 +21,8 @@
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_json.h"
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_login.h"
 
+#include "unit.h"
+
 
 #define PLAN          227
 
@@ -57,22 +59,12 @@ typedef struct {
 } test_basic_t;
 
 
-static void ok(ngx_uint_t passed, const char *format, ...);
-static void *allocated(size_t size);
-static ngx_str_t copy(ngx_str_t *s);
-static const char *shown(ngx_str_t *s);
-static uint32_t randomly(uint32_t n);
 static const char *fields(login_t *login, u_char *buf, size_t size);
 static const char *parsed(ngx_str_t *body, ngx_uint_t json);
 static const char *basic(ngx_str_t *value);
 static ngx_str_t encode(u_char *src, size_t len, ngx_uint_t pad);
 static ngx_uint_t target(ngx_str_t *s);
-static ngx_str_t repeated(const char *head, ngx_uint_t n, const char *part,
-    const char *tail);
 
-
-static ngx_uint_t   tests;
-static ngx_uint_t   failures;
 
 static ngx_uint_t   blocks;      /* of cJSON, not yet freed */
 static ngx_uint_t   leaked;      /* freed with a password inside */
@@ -81,112 +73,6 @@ static ngx_int_t    left = -1;   /* allocations that succeed, -1 is all */
 static const char  *names[] = {
     "login", "email", "password", "token", "redirect"
 };
-
-
-static void
-ok(ngx_uint_t passed, const char *format, ...)
-{
-    va_list  args;
-
-    printf("%sok %u - ", passed ? "" : "not ", (unsigned) ++tests);
-
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-
-    printf("\n");
-
-    failures += !passed;
-}
-
-
-static void *
-allocated(size_t size)
-{
-    void  *p;
-
-    p = malloc(size);
-    if (p == NULL) {
-        abort();
-    }
-
-    return p;
-}
-
-
-static ngx_str_t
-copy(ngx_str_t *s)
-{
-    ngx_str_t  c;
-
-    c.len = s->len;
-    c.data = NULL;
-
-    if (c.len) {
-        c.data = allocated(c.len);
-        ngx_memcpy(c.data, s->data, c.len);
-    }
-
-    return c;
-}
-
-
-static const char *
-shown(ngx_str_t *s)
-{
-    size_t       i, n;
-
-    static char  buf[128];
-
-    for (i = 0, n = 0; i < s->len && n < 100; i++) {
-        if (s->data[i] >= ' ' && s->data[i] < 0x7f && s->data[i] != '#') {
-            buf[n++] = s->data[i];
-
-        } else {
-            n += snprintf(buf + n, 5, "\\x%02x", s->data[i]);
-        }
-    }
-
-    buf[n] = '\0';
-
-    return buf;
-}
-
-
-/* the same numbers in each run (xorshift of Marsaglia) */
-
-static uint32_t
-randomly(uint32_t n)
-{
-    static uint32_t  x = 20180131;
-
-    x ^= x << 13;
-    x ^= x >> 17;
-    x ^= x << 5;
-
-    return x % n;
-}
-
-
-static ngx_str_t
-repeated(const char *head, ngx_uint_t n, const char *part, const char *tail)
-{
-    u_char     *p;
-    ngx_str_t   s;
-
-    s.len = strlen(head) + n * strlen(part) + strlen(tail);
-    s.data = allocated(s.len);
-
-    p = ngx_cpymem(s.data, head, strlen(head));
-
-    while (n--) {
-        p = ngx_cpymem(p, part, strlen(part));
-    }
-
-    ngx_memcpy(p, tail, strlen(tail));
-
-    return s;
-}
 
 
 static void *

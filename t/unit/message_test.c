@@ -19,6 +19,8 @@
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_json.h"
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_message.h"
 
+#include "unit.h"
+
 
 #define PLAN          475
 
@@ -90,18 +92,10 @@ typedef struct {
 } test_date_t;
 
 
-static void ok(ngx_uint_t passed, const char *format, ...);
-static ngx_str_t copy(ngx_str_t *s);
 static void drop(ngx_str_t *s);
-static const char *shown(ngx_str_t *s);
-static ngx_str_t repeated(const char *head, ngx_uint_t n, const char *part,
-    const char *tail);
 static ngx_int_t session(ngx_str_t *body, ngx_http_quickblox_answer_t *answer,
     const char **reason);
 
-
-static ngx_uint_t  tests;
-static ngx_uint_t  failures;
 
 static ngx_uint_t  blocks;      /* of cJSON, not yet freed */
 static ngx_uint_t  leaked;      /* freed with a token inside */
@@ -109,98 +103,9 @@ static ngx_int_t   left = -1;   /* allocations that succeed, -1 is all */
 
 
 static void
-ok(ngx_uint_t passed, const char *format, ...)
-{
-    va_list  args;
-
-    printf("%sok %u - ", passed ? "" : "not ", (unsigned) ++tests);
-
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-
-    printf("\n");
-
-    failures += !passed;
-}
-
-
-static ngx_str_t
-copy(ngx_str_t *s)
-{
-    ngx_str_t  c;
-
-    c.len = s->len;
-    c.data = malloc(c.len ? c.len : 1);
-
-    if (c.data == NULL) {
-        abort();
-    }
-
-    if (c.len) {
-        ngx_memcpy(c.data, s->data, c.len);
-
-    } else {
-        /* as an empty nginx string is */
-        free(c.data);
-        c.data = NULL;
-    }
-
-    return c;
-}
-
-
-static void
 drop(ngx_str_t *s)
 {
     free(s->data);
-}
-
-
-static const char *
-shown(ngx_str_t *s)
-{
-    size_t       i, n;
-
-    static char  buf[128];
-
-    for (i = 0, n = 0; i < s->len && n < 100; i++) {
-        if (s->data[i] >= ' ' && s->data[i] < 0x7f && s->data[i] != '#') {
-            buf[n++] = s->data[i];
-
-        } else {
-            n += snprintf(buf + n, 5, "\\x%02x", s->data[i]);
-        }
-    }
-
-    buf[n] = '\0';
-
-    return buf;
-}
-
-
-static ngx_str_t
-repeated(const char *head, ngx_uint_t n, const char *part, const char *tail)
-{
-    u_char     *p;
-    ngx_str_t   s;
-
-    s.len = strlen(head) + n * strlen(part) + strlen(tail);
-    s.data = malloc(s.len);
-
-    if (s.data == NULL) {
-        abort();
-    }
-
-    p = ngx_cpymem(s.data, head, strlen(head));
-
-    while (n--) {
-        p = ngx_cpymem(p, part, strlen(part));
-    }
-
-    ngx_memcpy(p, tail, strlen(tail));
-
-    return s;
 }
 
 
