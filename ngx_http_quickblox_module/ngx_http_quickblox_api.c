@@ -8,6 +8,9 @@
 /* s that the last good addresses are used for when the resolver has failed */
 #define NGX_HTTP_QUICKBLOX_RESOLVE_AGAIN  1
 
+/* s between two lines that tell of calls that wait */
+#define NGX_HTTP_QUICKBLOX_TELL_AGAIN     60
+
 
 static void ngx_http_quickblox_api_resolved(ngx_resolver_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_api_resolve(
@@ -20,6 +23,7 @@ static ngx_int_t ngx_http_quickblox_api_upstream(ngx_http_request_t *r,
     ngx_http_quickblox_call_t *call);
 static ngx_int_t ngx_http_quickblox_api_end(ngx_http_request_t *r, void *data,
     ngx_int_t rc);
+static void ngx_http_quickblox_api_turn(ngx_event_t *ev);
 static void ngx_http_quickblox_api_timeout(ngx_event_t *ev);
 static void ngx_http_quickblox_api_done(ngx_event_t *ev);
 static void ngx_http_quickblox_api_log_writer(ngx_log_t *log,
@@ -62,6 +66,11 @@ static ngx_int_t ngx_http_quickblox_api_append(
 
 static ngx_uint_t  ngx_http_quickblox_api_calls;
 static ngx_uint_t  ngx_http_quickblox_api_max;
+
+/* events of those whose turn it is when a call has ended */
+static ngx_queue_t  ngx_http_quickblox_api_waiting;
+static ngx_event_t  ngx_http_quickblox_api_next;
+static time_t       ngx_http_quickblox_api_told;
 
 static ngx_str_t  ngx_http_quickblox_api_uri = ngx_string("/");
 
@@ -125,6 +134,11 @@ ngx_http_quickblox_api_init_process(ngx_cycle_t *cycle)
 
     ngx_http_quickblox_api_max = ngx_max(n / 4, 1);
 
+    ngx_queue_init(&ngx_http_quickblox_api_waiting);
+
+    ngx_http_quickblox_api_next.handler = ngx_http_quickblox_api_turn;
+    ngx_http_quickblox_api_next.log = cycle->log;
+
     return NGX_OK;
 }
 
@@ -132,7 +146,44 @@ ngx_http_quickblox_api_init_process(ngx_cycle_t *cycle)
 ngx_uint_t
 ngx_http_quickblox_api_busy(void)
 {
-    return ngx_http_quickblox_api_calls >= ngx_http_quickblox_api_max;
+    return ngx_http_quickblox_api_calls >= ngx_http_quickblox_api_max
+           || !ngx_queue_empty(&ngx_http_quickblox_api_waiting);
+}
+
+
+void
+ngx_http_quickblox_api_wait(ngx_event_t *ev)
+{
+    ngx_post_event(ev, &ngx_http_quickblox_api_waiting);
+
+    if (ngx_time() >= ngx_http_quickblox_api_told) {
+        ngx_http_quickblox_api_told = ngx_time()
+                                      + NGX_HTTP_QUICKBLOX_TELL_AGAIN;
+
+        ngx_log_error(NGX_LOG_WARN, ev->log, 0,
+                      "quickblox: %ui API calls are under way, others wait",
+                      ngx_http_quickblox_api_calls);
+    }
+}
+
+
+/* one whose turn has come may make no call: then it is the next one's */
+
+static void
+ngx_http_quickblox_api_turn(ngx_event_t *ev)
+{
+    ngx_queue_t  *q;
+
+    while (ngx_http_quickblox_api_calls < ngx_http_quickblox_api_max
+           && !ngx_queue_empty(&ngx_http_quickblox_api_waiting))
+    {
+        q = ngx_queue_head(&ngx_http_quickblox_api_waiting);
+        ev = ngx_queue_data(q, ngx_event_t, queue);
+
+        ngx_delete_posted_event(ev);
+
+        ev->handler(ev);
+    }
 }
 
 
@@ -214,6 +265,10 @@ ngx_http_quickblox_api_free(ngx_http_quickblox_call_t *call)
     }
 
     ngx_http_quickblox_api_calls--;
+
+    if (!ngx_queue_empty(&ngx_http_quickblox_api_waiting)) {
+        ngx_post_event(&ngx_http_quickblox_api_next, &ngx_posted_events);
+    }
 
     ngx_destroy_pool(call->pool);
 }

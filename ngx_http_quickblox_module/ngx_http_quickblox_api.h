@@ -85,9 +85,18 @@ void ngx_http_quickblox_api_init(ngx_http_quickblox_application_t *app);
 ngx_int_t ngx_http_quickblox_api_init_process(ngx_cycle_t *cycle);
 
 
-/* whether there are as many: what can be refused is not to be called */
+/* whether there are as many, or others wait for the end of one */
 
 ngx_uint_t ngx_http_quickblox_api_busy(void);
+
+
+/*
+ * Calls ev->handler, later and from a clean stack, when a call has ended and
+ * those who asked before have had their turn.  The handler may make a call or
+ * leave it.  The event's owner takes it back by ngx_delete_posted_event().
+ */
+
+void ngx_http_quickblox_api_wait(ngx_event_t *ev);
 
 
 /*

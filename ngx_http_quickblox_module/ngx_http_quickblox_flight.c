@@ -23,6 +23,11 @@ static void ngx_http_quickblox_flight_destroy(ngx_pool_t *pool,
 static void ngx_http_quickblox_flight_free(
     ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_poll(ngx_event_t *ev);
+static ngx_uint_t ngx_http_quickblox_flight_waits(
+    ngx_http_quickblox_flight_t *flight);
+static void ngx_http_quickblox_flight_turn(ngx_event_t *ev);
+static void ngx_http_quickblox_flight_leave(
+    ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_called(
     ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_validated(
@@ -163,6 +168,10 @@ ngx_http_quickblox_flight_create(ngx_http_request_t *r,
     flight->poll.data = flight;
     flight->poll.log = clcf->error_log;
 
+    flight->turn.handler = ngx_http_quickblox_flight_turn;
+    flight->turn.data = flight;
+    flight->turn.log = clcf->error_log;
+
     if (ngx_http_quickblox_flight_copy(flight, &ctx->credential) != NGX_OK) {
         goto failed;
     }
@@ -262,6 +271,13 @@ ngx_http_quickblox_flight_claimed(ngx_http_quickblox_flight_t *flight,
         return NGX_OK;
     }
 
+    /* there is one already if it was claimed before it waited for its turn */
+
+    if (flight->token.len) {
+        ngx_explicit_memzero(flight->token.data, flight->token.len);
+        ngx_str_null(&flight->token);
+    }
+
     return ngx_http_quickblox_flight_string(flight, &flight->token,
                                             &found->session.token);
 }
@@ -274,6 +290,10 @@ ngx_http_quickblox_flight_free(ngx_http_quickblox_flight_t *flight)
 
     if (flight->poll.timer_set) {
         ngx_del_timer(&flight->poll);
+    }
+
+    if (flight->turn.posted) {
+        ngx_delete_posted_event(&flight->turn);
     }
 
     ngx_http_quickblox_flight_destroy(flight->pool, flight);
@@ -326,6 +346,7 @@ ngx_http_quickblox_flight_poll(ngx_event_t *ev)
     switch (rc) {
 
     case NGX_HTTP_QUICKBLOX_ZONE_WAIT:
+        flight->turned = 0;
         ngx_add_timer(&flight->poll, NGX_HTTP_QUICKBLOX_POLL);
         break;
 
@@ -380,19 +401,12 @@ ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
     ngx_http_quickblox_call_t  *call;
 
     if (flight->deadline == 0) {
-        flight->deadline = ngx_current_msec + flight->application->timeout;
 
-        /* clients ask as often as they like, the gateway's sessions are few */
-
-        if (flight->credential.source != NGX_HTTP_QUICKBLOX_SOURCE_USER
-            && flight->credential.source
-               != NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION
-            && ngx_http_quickblox_api_busy())
-        {
-            ngx_http_quickblox_flight_failed(flight, NULL, 0,
-                                             "too many are under way");
+        if (!flight->turned && ngx_http_quickblox_flight_waits(flight)) {
             return;
         }
+
+        flight->deadline = ngx_current_msec + flight->application->timeout;
     }
 
     call = ngx_http_quickblox_api_create(&flight->conf_ctx, flight->log,
@@ -420,6 +434,112 @@ ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight)
     call->timeout = flight->deadline - ngx_current_msec;
 
     ngx_http_quickblox_api_start(call);
+}
+
+
+/*
+ * Clients ask as often as they like: their calls wait while too many are under
+ * way.  The gateway's own sessions are few, and a renewal can be left to the
+ * next request.
+ */
+
+static ngx_uint_t
+ngx_http_quickblox_flight_waits(ngx_http_quickblox_flight_t *flight)
+{
+    ngx_queue_t               *q;
+    ngx_http_quickblox_ctx_t  *ctx;
+
+    if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_USER
+        || flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_APPLICATION
+        || !ngx_http_quickblox_api_busy())
+    {
+        return 0;
+    }
+
+    if (ngx_queue_empty(&flight->waiters)) {
+        ngx_http_quickblox_flight_leave(flight);
+        ngx_http_quickblox_flight_free(flight);
+        return 1;
+    }
+
+    for (q = ngx_queue_head(&flight->waiters);
+         q != ngx_queue_sentinel(&flight->waiters);
+         q = ngx_queue_next(q))
+    {
+        ctx = ngx_queue_data(q, ngx_http_quickblox_ctx_t, queue);
+
+        if (!ctx->event.timer_set) {
+            ngx_add_timer(&ctx->event, flight->application->lock_timeout);
+        }
+    }
+
+    ngx_http_quickblox_api_wait(&flight->turn);
+
+    return 1;
+}
+
+
+static void
+ngx_http_quickblox_flight_turn(ngx_event_t *ev)
+{
+    time_t                             retry_after;
+    ngx_http_quickblox_flight_t       *flight;
+    ngx_http_quickblox_application_t  *app;
+
+    flight = ev->data;
+    app = flight->application;
+
+    flight->turned = 1;
+
+    /* a logout is one, even when nobody waits for it any more */
+
+    if (ngx_queue_empty(&flight->waiters)
+        && !ngx_http_quickblox_flight_closes(flight->ask))
+    {
+        ngx_http_quickblox_flight_leave(flight);
+        ngx_http_quickblox_flight_free(flight);
+        return;
+    }
+
+    if (!flight->single) {
+
+        /* the lease is old, and another worker may have asked by now */
+
+        ngx_http_quickblox_flight_leave(flight);
+
+        flight->flags |= NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW;
+        flight->polling = 1;
+
+        ngx_http_quickblox_flight_poll(&flight->poll);
+        return;
+    }
+
+    retry_after = ngx_http_quickblox_zone_backoff(app);
+
+    if (retry_after == 0) {
+        ngx_http_quickblox_flight_start(flight);
+        return;
+    }
+
+    ngx_http_quickblox_flight_leave(flight);
+    ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_FAILED,
+                                     NULL, retry_after, "the API has failed");
+}
+
+
+/* without a call: what was claimed is free, what was to end has ended here */
+
+static void
+ngx_http_quickblox_flight_leave(ngx_http_quickblox_flight_t *flight)
+{
+    if (!flight->single) {
+        ngx_http_quickblox_zone_release(flight->application,
+                                        &flight->credential, flight->lease);
+
+    } else if (ngx_http_quickblox_flight_closes(flight->ask)) {
+        ngx_http_quickblox_flight_closed(flight->application,
+                                         &flight->credential, 0);
+    }
 }
 
 
@@ -1014,13 +1134,7 @@ ngx_http_quickblox_flight_failed(ngx_http_quickblox_flight_t *flight,
 
     app = flight->application;
 
-    if (!flight->single) {
-        ngx_http_quickblox_zone_release(app, &flight->credential,
-                                        flight->lease);
-
-    } else if (ngx_http_quickblox_flight_closes(flight->ask)) {
-        ngx_http_quickblox_flight_closed(app, &flight->credential, 0);
-    }
+    ngx_http_quickblox_flight_leave(flight);
 
     /* what is short here is no fault of the API */
 

@@ -32,6 +32,7 @@ struct ngx_http_quickblox_flight_s {
     uint32_t                           lease;
     ngx_msec_t                         deadline;
     ngx_event_t                        poll;
+    ngx_event_t                        turn;
     ngx_log_t                         *log;
     ngx_http_conf_ctx_t                conf_ctx;
 
@@ -41,6 +42,7 @@ struct ngx_http_quickblox_flight_s {
 
     unsigned                           single:1;  /* of one request alone */
     unsigned                           polling:1;
+    unsigned                           turned:1;  /* has waited */
     unsigned                           retried:1;
     unsigned                           clock_set:1;
 };
@@ -81,8 +83,9 @@ ngx_http_quickblox_flight_t *ngx_http_quickblox_flight_create(
 
 
 /*
- * Asks the API.  Those who wait are told in events of their own, never from
- * within.
+ * Asks the API, or waits for its turn to do so where too many calls are under
+ * way: those who wait for it then wait for lock_timeout at most.  They are
+ * told in events of their own, never from within.
  */
 
 void ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight);

@@ -34,6 +34,13 @@ quickblox_application chat {
     lock_timeout 30s;
 }
 
+quickblox_application impatient {
+    api %%API%%;
+    application_id 92;
+    zone quickblox;
+    lock_timeout 300ms;
+}
+
 add_header X-Pid $pid always;
 add_header X-Status $quickblox_status always;
 
@@ -55,6 +62,14 @@ server {
         quickblox_session user;
         quickblox_expired 401 500;
         proxy_pass %%BACKEND%%;
+    }
+    location /soon/ {
+        quickblox impatient;
+        proxy_pass %%BACKEND%%;
+    }
+    location = /logout {
+        quickblox chat;
+        quickblox_logout;
     }
     location = /here {
         quickblox chat;
@@ -203,15 +218,22 @@ for my $case (
     $backend->reset;
 
     my @tokens = map { $api->session(user_id => 5) } 1 .. 40;
-    my @waiting = map { $t->start(path => '/x', token => $_) }
+    my @under_way = map { $t->start(path => '/x', token => $_) }
         @tokens[0 .. 15];
     $api->wait_held(16);
     pass "$name: sixteen look-ups begin";
 
-    my $from = time;
-    is_refusal $t->get('/x', token => $tokens[$_], timeout => 5),
-        "$name: look-up $_ does not" for 16 .. 39;
-    cmp_ok time - $from, '<', 5, "$name: and none of these waits";
+    my @waiting = map { $t->start(path => '/x', token => $_) }
+        @tokens[16 .. 23];
+    my @gone = map { $t->start(path => '/x', token => $_) } @tokens[24 .. 26];
+    my $logout = $t->start(method => 'POST', path => '/logout',
+        token => $tokens[39]);
+    my $impatient = $t->start(path => '/soon/', token => $tokens[27]);
+
+    is_refusal $impatient->finish,
+        "$name: more than that wait, for lock_timeout";
+
+    $_->abort for @gone, $logout;
 
     is $api->held, 16, "$name: the API is called no more";
     is $backend->hits, 0, "$name: nothing is let through";
@@ -221,8 +243,8 @@ for my $case (
     is seen($t->request(@known, keepalive => 0)), '200 HIT',
         "$name: on connections of his own as well" for 1 .. 3;
 
-    # One that waits for a call makes none.
-    my $same = $t->start(path => '/x', token => $tokens[0]);
+    # Of one who waits for a call, and of one whose call waits.
+    my @same = map { $t->start(path => '/x', token => $_) } @tokens[0, 16];
 
     is seen($t->get('/user/x')), '200 MISS',
         "$name: the gateway's own session is made";
@@ -232,15 +254,25 @@ for my $case (
     $api->heal;
     $api->release;
 
-    is_deeply [map { seen($_->finish) } @waiting], [('200 MISS') x 16],
-        "$name: who waited is served";
-    is seen($same->finish), '200 WAIT', "$name: who waited with him, too";
-    is_deeply [map { seen($t->get('/x', token => $_)) } @tokens[16 .. 39]],
-        [('200 MISS') x 24], "$name: and at once who was refused";
+    is_deeply [map { seen($_->finish) } @under_way, @waiting],
+        [('200 MISS') x 24], "$name: then all are served";
+    is_deeply [map { seen($_->finish) } @same], [('200 WAIT') x 2],
+        "$name: and who waited with them";
 
-    my @lines = $nginx->error_log =~ /^.*quickblox application.*$/mg;
+    $api->wait_calls('DELETE /login.json', 1);
+    pass "$name: a logout is one, though its client has gone away";
+
+    is seen($t->get('/x', token => $tokens[28])), '200 MISS',
+        "$name: and what comes later";
+
+    my %asked;
+    $asked{$_->header('QB-Token')}++ for $api->requests($VALIDATION);
+    is_deeply \%asked, {map { $_ => 1 } @tokens[0 .. 23, 28]},
+        "$name: one call for each, none for who has gone away";
+
+    my @lines = $nginx->error_log =~ /^.*\[(?!info).*quickblox(?!_).*$/mg;
     is @lines, 1, "$name: the log tells of it once";
-    like $lines[0], qr/\[error\].* made, too many are under way, source: /,
+    like $lines[0], qr/\[warn\].* 16 API calls are under way, others wait/,
         'and of what it is';
 
     $nginx->stop;
