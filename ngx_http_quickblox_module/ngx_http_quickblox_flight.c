@@ -1087,12 +1087,10 @@ ngx_http_quickblox_flight_store(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call, ngx_http_quickblox_answer_t *answer,
     ngx_uint_t created)
 {
-    time_t                             now;
     ngx_http_quickblox_session_t       session;
     ngx_http_quickblox_application_t  *app;
 
     app = flight->application;
-    now = ngx_time();
 
     ngx_http_quickblox_flight_answers(flight);
 
@@ -1101,13 +1099,8 @@ ngx_http_quickblox_flight_store(ngx_http_quickblox_flight_t *flight,
     session.token.len = answer->token_len;
     session.token.data = answer->token;
     session.user_id = answer->user_id;
-    session.expires = now + app->session_lifetime;
-
-    if (call->expires != NGX_ERROR && call->expires > now
-        && call->expires <= now + app->session_lifetime + 3600)
-    {
-        session.expires = call->expires;
-    }
+    session.expires = ngx_http_quickblox_is_expiry(app, call->expires)
+                      ? call->expires : ngx_time() + app->session_lifetime;
 
     if (!flight->single) {
         ngx_http_quickblox_zone_store(app, &flight->credential, flight->lease,

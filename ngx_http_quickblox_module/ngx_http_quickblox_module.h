@@ -47,6 +47,15 @@
     ((source) == NGX_HTTP_QUICKBLOX_SOURCE_BASIC                             \
      || (source) == NGX_HTTP_QUICKBLOX_SOURCE_USER_TOKEN)
 
+/*
+ * whether a QB-Token-ExpirationDate is believed: it is in the future, and an
+ * hour beyond the lifetime at most, as the API's clock may be another; no
+ * date, NGX_ERROR, is not
+ */
+#define ngx_http_quickblox_is_expiry(app, date)                              \
+    ((date) > ngx_time()                                                     \
+     && (date) <= ngx_time() + (app)->session_lifetime + 3600)
+
 #define NGX_HTTP_QUICKBLOX_READ                0
 #define NGX_HTTP_QUICKBLOX_WRITE               1
 

@@ -452,16 +452,15 @@ void
 ngx_http_quickblox_session_slide(ngx_http_quickblox_ctx_t *ctx,
     ngx_str_t *date)
 {
-    time_t                             expires, now;
+    time_t                             expires;
     ngx_http_quickblox_application_t  *app;
 
     app = ctx->conf->application;
-    now = ngx_time();
 
     expires = ngx_http_quickblox_parse_date(date);
 
-    if (expires == NGX_ERROR || expires == ctx->session.expires
-        || expires <= now || expires > now + app->session_lifetime + 3600)
+    if (expires == ctx->session.expires
+        || !ngx_http_quickblox_is_expiry(app, expires))
     {
         return;
     }
