@@ -17,7 +17,8 @@
 #define fuzz_check(e)                                                        \
     do {                                                                     \
         if (!(e)) {                                                          \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #e);  \
+            (void) fprintf(stderr, "%s:%d: not so: %s\n", __FILE__,          \
+                           __LINE__, #e);                                    \
             abort();                                                         \
         }                                                                    \
     } while (0)

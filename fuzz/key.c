@@ -74,7 +74,7 @@ fuzz_again(u_char *key)
     }
 
     for (i = 0; i < KEY; i++) {
-        sprintf((char *) text + 2 * i, "%02X", key[i]);
+        (void) sprintf((char *) text + 2 * i, "%02X", key[i]);
     }
 
     text[2 * KEY] = LF;

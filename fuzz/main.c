@@ -40,7 +40,7 @@ run(const char *name)
     data = fuzz_alloc(1024 * 1024);
     n = fread(data, 1, 1024 * 1024, file);
 
-    fclose(file);
+    (void) fclose(file);
 
     copy = fuzz_alloc(n);
     ngx_memcpy(copy, data, n);

@@ -27,7 +27,7 @@ LLVMFuzzerTestOneInput(const u_char *data, size_t size)
 
     if (allowed) {
         fuzz_check(fuzz_same(&seen, &target));
-        fuzz_check(seen.data[0] == '/');
+        fuzz_check(seen.len && seen.data[0] == '/');
         fuzz_check(seen.len < 2 || seen.data[1] != '/');
     }
 

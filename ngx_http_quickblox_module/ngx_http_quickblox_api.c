@@ -928,7 +928,8 @@ ngx_http_quickblox_api_process_header(ngx_http_request_t *r)
 
 #define ngx_http_quickblox_api_is(name, text)                                \
     ((name)->len == sizeof(text) - 1                                         \
-     && ngx_strncasecmp((name)->data, (u_char *) text, sizeof(text) - 1) == 0)
+     && ngx_strncasecmp((name)->data, (u_char *) (text), sizeof(text) - 1)   \
+        == 0)
 
 
 static ngx_int_t

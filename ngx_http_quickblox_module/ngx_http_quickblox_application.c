@@ -455,7 +455,7 @@ ngx_http_quickblox_application_directive(ngx_conf_t *cf, ngx_command_t *dummy,
             continue;
         }
 
-        if (cmd->type & NGX_CONF_1MORE
+        if ((cmd->type & NGX_CONF_1MORE)
             ? nargs == 0
             : nargs >= sizeof(args) / sizeof(args[0])
               || !(cmd->type & args[nargs]))

@@ -327,13 +327,13 @@ ngx_http_quickblox_application_attributes(ngx_conf_t *cf,
 
 #define ngx_http_quickblox_attribute_is(attribute, text)                     \
     ((attribute)->len == sizeof(text) - 1                                    \
-     && ngx_strncasecmp((attribute)->data, (u_char *) text,                  \
+     && ngx_strncasecmp((attribute)->data, (u_char *) (text),                \
                         sizeof(text) - 1)                                    \
         == 0)
 
 #define ngx_http_quickblox_attribute_begins(attribute, text)                 \
     ((attribute)->len > sizeof(text) - 1                                     \
-     && ngx_strncasecmp((attribute)->data, (u_char *) text,                  \
+     && ngx_strncasecmp((attribute)->data, (u_char *) (text),                \
                         sizeof(text) - 1)                                    \
         == 0)
 

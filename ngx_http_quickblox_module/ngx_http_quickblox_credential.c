@@ -529,7 +529,7 @@ ngx_http_quickblox_credential_open_header(ngx_http_quickblox_cookie_t *cookie,
             continue;
         }
 
-        if (!*opened) {
+        if (to == sealed) {
             *opened = 1;
             continue;
         }

@@ -1214,6 +1214,9 @@ ngx_http_quickblox_flight_finish(ngx_http_quickblox_flight_t *flight,
     while (!ngx_queue_empty(&flight->waiters)) {
 
         q = ngx_queue_head(&flight->waiters);
+
+        /* clang-tidy takes the next head for the one that was removed */
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         ngx_queue_remove(q);
 
         ctx = ngx_queue_data(q, ngx_http_quickblox_ctx_t, queue);

@@ -607,7 +607,7 @@ ngx_http_quickblox_date(ngx_str_t *value, const char *layout,
 
     for (i = 0; i < n; i++) {
         if (layout[i] == '0' ? !ngx_http_quickblox_digit(p[i])
-                             : p[i] != layout[i])
+                             : p[i] != (u_char) layout[i])
         {
             return NGX_ERROR;
         }

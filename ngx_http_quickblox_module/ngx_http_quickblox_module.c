@@ -144,7 +144,7 @@ static ngx_conf_enum_t  ngx_http_quickblox_forgets[] = {
 
 
 #define NGX_HTTP_QUICKBLOX_ANY_CONF                                          \
-    NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LMT_CONF
+    (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LMT_CONF)
 
 
 static ngx_command_t  ngx_http_quickblox_commands[] = {

@@ -11,7 +11,7 @@
  */
 
 
-#define _GNU_SOURCE
+#define _GNU_SOURCE  /* NOLINT: the system's name */
 
 
 #include <ngx_config.h>
@@ -87,12 +87,12 @@ fail(uint32_t kind)
 
 #define FAIL(kind, type, name, result, parameters, arguments)                 \
                                                                               \
-static type (*real_##kind##_##name) parameters;                               \
+static type (*real_##kind##_##name) parameters;    /* NOLINT: has its () */  \
                                                                               \
 static type                                                                   \
 fail_##kind##_##name parameters                                               \
 {                                                                             \
-    return fail(FAIL_##kind) ? result : real_##kind##_##name arguments;       \
+    return fail(FAIL_##kind) ? (result) : real_##kind##_##name arguments;     \
 }
 
 
@@ -367,7 +367,7 @@ fail_object(struct dl_phdr_info *info, size_t size, void *data)
     }
 
     for (i = 0; i < 2; i++) {
-        for (j = 0; j < sizes[i] / sizeof(ElfW(Rela)); j++) {
+        for (j = 0; tables[i] && j < sizes[i] / sizeof(ElfW(Rela)); j++) {
 
             n = ELF64_R_SYM(tables[i][j].r_info);
 

@@ -288,8 +288,8 @@ opened(cookie_t *cookie, ngx_str_t *value, sealed_t *sealed)
     rc = ngx_http_quickblox_cookie_open(cookie, &input, sealed);
 
     bad = (input.len != value->len);
-    bad |= (input.len && memcmp(input.data, value->data, input.len));
-    bad |= (rc != NGX_OK && memcmp(sealed, &untouched, sizeof(sealed_t)));
+    bad |= (input.len && memcmp(input.data, value->data, input.len) != 0);
+    bad |= (rc != NGX_OK && memcmp(sealed, &untouched, sizeof(sealed_t)) != 0);
     bad |= (rc != NGX_ERROR && ERR_peek_error());
     bad |= (rc != NGX_OK && rc != NGX_DECLINED && rc != NGX_ERROR);
 
@@ -475,6 +475,7 @@ test_lengths(void)
     ngx_str_t     value;
     ngx_uint_t    good, bad;
 
+    static char      digits[] = BASE64URL;
     static size_t    lens[] = { 8, 40, 200, 1024 };
     static uint64_t  numbers[] = {
         0, 1, 255, 256, 4294967296, 9007199254740992ULL,
@@ -506,7 +507,8 @@ test_lengths(void)
                  && same(&in, &out));
 
         for (k = 0; k < value.len; k++) {
-            bad += (memchr(BASE64URL, value.data[k], 64) == NULL);
+            bad += (memchr(digits, value.data[k], sizeof(digits) - 1)
+                    == NULL);
         }
 
         free(value.data);
@@ -966,8 +968,6 @@ test_base64(void)
 
     /* the other alphabet, of a value that differs in both */
 
-    dash = 0;
-    line = 0;
     session(&in, 40);
 
     do {
@@ -1049,15 +1049,15 @@ static ngx_uint_t
 repeats(u_char *nonces, size_t n)
 {
     size_t      i;
-    ngx_uint_t  same;
+    ngx_uint_t  twice;
 
     qsort(nonces, n, NONCE, compare);
 
-    for (i = 1, same = 0; i < n; i++) {
-        same += (compare(nonces + (i - 1) * NONCE, nonces + i * NONCE) == 0);
+    for (i = 1, twice = 0; i < n; i++) {
+        twice += (compare(nonces + (i - 1) * NONCE, nonces + i * NONCE) == 0);
     }
 
-    return same;
+    return twice;
 }
 
 
@@ -1113,7 +1113,7 @@ test_nonces(void)
         abort();
     }
 
-    fflush(stdout);
+    (void) fflush(stdout);
 
     for (i = 0; i < CHILDREN; i++) {
         pid = fork();
@@ -1861,9 +1861,10 @@ test_random(void)
         rest = removed(&header, &name);
         model(&header, &name, &all2, &rest2);
 
-        bad += (all.len != all2.len || memcmp(all.data, all2.data, all.len)
+        bad += (all.len != all2.len
+                || memcmp(all.data, all2.data, all.len) != 0
                 || rest.len != rest2.len
-                || memcmp(rest.data, rest2.data, rest.len));
+                || memcmp(rest.data, rest2.data, rest.len) != 0);
 
         if (bad == 1) {
             printf("# %s\n", shown(&header));

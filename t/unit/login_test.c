@@ -203,7 +203,7 @@ parsed(ngx_str_t *body, ngx_uint_t json)
     rc = ngx_http_quickblox_login_parse(&input, json, buf, &login);
 
     bad = (blocks || leaked);
-    bad |= (input.len && memcmp(input.data, body->data, input.len));
+    bad |= (input.len && memcmp(input.data, body->data, input.len) != 0);
     bad |= (rc != NGX_OK && rc != NGX_ERROR && rc != NGX_ABORT);
 
     text = (rc == NGX_OK) ? fields(&login, buf, input.len + 1)
@@ -234,7 +234,7 @@ basic(ngx_str_t *value)
 
     rc = ngx_http_quickblox_login_basic(&input, buf, &login);
 
-    bad = (input.len && memcmp(input.data, value->data, input.len));
+    bad = (input.len && memcmp(input.data, value->data, input.len) != 0);
     bad |= (rc != NGX_OK && rc != NGX_ERROR);
 
     text = (rc == NGX_OK) ? fields(&login, buf, input.len) : "error";
@@ -558,7 +558,7 @@ test_bodies(const char *topic, test_body_t *b, size_t n, ngx_uint_t json)
 
         ok(strcmp(text, b[i].fields) == 0, "%s: %s", topic, b[i].name);
 
-        if (strcmp(text, b[i].fields)) {
+        if (strcmp(text, b[i].fields) != 0) {
             printf("# got %.100s\n", text);
         }
     }
@@ -597,7 +597,8 @@ test_damaged(void)
             text = parsed(&body, JSON);
 
             bad += (strcmp(text, "bad") == 0);
-            bad += (k < ' ' && !strchr("\t\r\n", k) && strcmp(text, "error"));
+            bad += (k < ' ' && !strchr("\t\r\n", k)
+                    && strcmp(text, "error") != 0);
         }
 
         body.data[i] = c;
@@ -631,7 +632,7 @@ test_damaged(void)
             text = parsed(&body, FORM);
 
             bad += (strcmp(text, "bad") == 0);
-            bad += (k == 0 && strcmp(text, "error"));
+            bad += (k == 0 && strcmp(text, "error") != 0);
         }
 
         body.data[i] = c;
@@ -652,7 +653,8 @@ test_damaged(void)
             break;
         }
 
-        bad += (blocks != 0 || (strcmp(text, "no memory") && leaked == 0));
+        bad += (blocks != 0
+                || (strcmp(text, "no memory") != 0 && leaked == 0));
     }
 
     ok(i > 10 && i < 1000 && bad == 0, "json: without memory it says so");
@@ -908,7 +910,8 @@ test_basic(void)
             text = basic(&bare);
 
             bad += (strcmp(text, "bad") == 0);
-            bad += (strcmp(text, "error") && k != '=' && k != '+' && k != '/'
+            bad += (strcmp(text, "error") != 0
+                    && k != '=' && k != '+' && k != '/'
                     && !(k < 0x80 && isalnum((int) k)));
         }
 
@@ -921,7 +924,7 @@ test_basic(void)
 
     for (bare.len = 0, bad = 0; bare.len < value.len; bare.len++) {
         bad += (strcmp(basic(&bare), "bad") == 0);
-        bad += (bare.len % 4 == 1 && strcmp(basic(&bare), "error"));
+        bad += (bare.len % 4 == 1 && strcmp(basic(&bare), "error") != 0);
     }
 
     ok(bad == 0, "basic: cut at any byte");
@@ -1118,7 +1121,7 @@ test_random(void)
 {
     char        *p, *e, c;
     size_t       i, j, k, n, len, used[COUNT(names)];
-    char         body[1024], value[16], fields[5][64], expected[400];
+    char         body[1024], value[16], parts[5][64], expected[400];
     ngx_str_t    s;
     ngx_uint_t   json, bad, twice, errors;
     const char  *text;
@@ -1176,7 +1179,7 @@ test_random(void)
 
                 if (k < COUNT(names)) {
                     used[k]++;
-                    sprintf(fields[k], "[%s=%.*s]", names[k],
+                    (void) sprintf(parts[k], "[%s=%.*s]", names[k],
                             (int) (e - value), value);
                 }
             }
@@ -1194,7 +1197,7 @@ test_random(void)
                 }
 
                 if (used[k]) {
-                    e += sprintf(e, "%s", fields[k]);
+                    e += sprintf(e, "%s", parts[k]);
                 }
             }
 

@@ -190,9 +190,10 @@ session(ngx_str_t *body, ngx_http_quickblox_answer_t *answer,
     rc = ngx_http_quickblox_parse_session(&input, answer, reason);
 
     bad = (blocks || leaked);
-    bad |= (input.len && memcmp(input.data, body->data, input.len));
+    bad |= (input.len && memcmp(input.data, body->data, input.len) != 0);
     bad |= (rc == NGX_ERROR && (*reason == NULL || **reason == '\0'));
-    bad |= (rc != NGX_OK && memcmp(answer, &untouched, sizeof(untouched)));
+    bad |= (rc != NGX_OK
+            && memcmp(answer, &untouched, sizeof(untouched)) != 0);
     bad |= (rc != NGX_OK && rc != NGX_DECLINED && rc != NGX_ERROR);
 
     drop(&input);
@@ -1541,12 +1542,12 @@ test_user_token(void)
                                             &reason);
 
         bad = (blocks || leaked);
-        bad |= (body.len && memcmp(body.data, u->body.data, body.len));
+        bad |= (body.len && memcmp(body.data, u->body.data, body.len) != 0);
         bad |= (rc == NGX_ERROR && (reason == NULL || *reason == '\0'));
 
         if (rc == NGX_OK) {
             bad |= (answer.token_len != sizeof(HEX) - 1
-                    || memcmp(answer.token, HEX, sizeof(HEX) - 1)
+                    || memcmp(answer.token, HEX, sizeof(HEX) - 1) != 0
                     || answer.application_id != untouched.application_id
                     || answer.user_id != untouched.user_id
                     || expires != (time_t) u->expires);
@@ -1755,7 +1756,7 @@ digested(EVP_MD_CTX *ctx, const EVP_MD *md, ngx_str_t *strings, ngx_uint_t n,
     }
 
     for (i = 0; i < NGX_HTTP_QUICKBLOX_DIGEST_LEN; i++) {
-        sprintf(hex + 2 * i, "%02x", digest[i]);
+        (void) sprintf(hex + 2 * i, "%02x", digest[i]);
     }
 
     return strcmp(hex, expected) == 0;

@@ -270,7 +270,7 @@ test_ok(ngx_uint_t ok, const char *name, ...)
 
     /* nothing is to stand in the buffer when a worker is forked */
 
-    fflush(stdout);
+    (void) fflush(stdout);
 }
 
 
@@ -280,7 +280,7 @@ test_skip(const char *name, const char *reason)
     test_n++;
 
     printf("ok %d - %s # SKIP %s\n", (int) test_n, name, reason);
-    fflush(stdout);
+    (void) fflush(stdout);
 }
 
 
@@ -296,7 +296,7 @@ test_diag(const char *fmt, ...)
     va_end(args);
 
     printf("\n");
-    fflush(stdout);
+    (void) fflush(stdout);
 }
 
 
@@ -2179,7 +2179,7 @@ test_steps_child(test_step_t *step, table_t *table, now_t *now,
     }
 #endif
 
-    raise(SIGSTOP);
+    (void) raise(SIGSTOP);
 
     if (operation == 5) {
         ngx_http_quickblox_table_remove(table, &table->sets[0].records[9]);
