@@ -20,7 +20,7 @@ MODULE      = $(BUILD)/ngx_http_quickblox_module.so
 SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
 UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
               message_test table_test)
-PRELOADS    = $(BUILD)/unit/fail.so
+PRELOADS    = $(addprefix $(BUILD)/unit/, fail.so heap.so)
 
 FUZZERS     = $(patsubst fuzz/%.c, $(BUILD)/unit/%_fuzz, \
               $(filter-out fuzz/main.c, $(wildcard fuzz/*.c)))

@@ -252,6 +252,11 @@ Sends bytes, returns all bytes that come until the end or the timeout.
 curl: {exit, stdout, stderr}; a response over HTTP/2 (prior knowledge; method,
 headers, token, body, port, ssl).
 
+=item Gateway::H2, Gateway::Worker
+
+A connection of HTTP/2 with many streams at once; what a process of nginx holds
+of memory, descriptors and connections.  Each file begins with how it is used.
+
 =back
 
 =head2 Recorded requests
