@@ -18,6 +18,7 @@ CFLAGS      = -g -O2
 
 MODULE      = $(BUILD)/ngx_http_quickblox_module.so
 SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
+PAGE        = ngx_http_quickblox_module/ngx_http_quickblox_status.html
 UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
               message_test table_test)
 PRELOADS    = $(addprefix $(BUILD)/unit/, fail.so heap.so)
@@ -60,7 +61,7 @@ $(MODULE): $(BUILD)/nginx/objs/Makefile $(SOURCES)
 # a tree of links; only Debian's source has conf_flags, only a clone has no
 # configure of its own
 
-$(BUILD)/nginx/objs/Makefile: config $(BUILD)/.build-deps
+$(BUILD)/nginx/objs/Makefile: config $(PAGE) $(BUILD)/.build-deps
 	rm -rf $(BUILD)/nginx && mkdir -p $(BUILD)/nginx
 	ln -s $(CURDIR) $(BUILD)/nginx/quickblox
 	ln -s $(NGINX_SRC)/auto $(NGINX_SRC)/src $(BUILD)/nginx

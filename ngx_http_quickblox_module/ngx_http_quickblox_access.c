@@ -428,6 +428,10 @@ ngx_http_quickblox_log_handler(ngx_http_request_t *r)
 
     if (ctx) {
         ngx_http_quickblox_header_restore(r, ctx);
+
+        if (r == r->main) {
+            ngx_http_quickblox_count_request(ctx);
+        }
     }
 
     return NGX_OK;

@@ -45,6 +45,10 @@ struct ngx_http_quickblox_call_s {
     ngx_str_t                          reason;
     u_char                             reason_text[256];
 
+    /* NGX_HTTP_QUICKBLOX_CALL_OK, ...: what the handler makes of it */
+
+    ngx_uint_t                         outcome;
+
     /* the rest is the call's own */
 
     ngx_pool_t                        *pool;

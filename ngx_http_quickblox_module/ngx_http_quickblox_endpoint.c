@@ -4,6 +4,7 @@
 #include "ngx_http_quickblox_login.h"
 #include "ngx_http_quickblox_origin.h"
 #include "ngx_http_quickblox_session.h"
+#include "ngx_http_quickblox_status.h"
 
 
 struct ngx_http_quickblox_endpoint_s {
@@ -158,13 +159,13 @@ ngx_http_quickblox_endpoint_begin(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
 {
     ngx_int_t                       rc;
-    ngx_uint_t                      check;
+    ngx_uint_t                      get;
     ngx_http_quickblox_loc_conf_t  *qlcf;
 
     qlcf = ctx->conf;
-    check = qlcf->endpoint == NGX_HTTP_QUICKBLOX_CHECK;
+    get = ngx_http_quickblox_is_get(qlcf->endpoint);
 
-    if (r->method != (check ? NGX_HTTP_GET : NGX_HTTP_POST)) {
+    if (r->method != (get ? NGX_HTTP_GET : NGX_HTTP_POST)) {
         ngx_http_quickblox_endpoint_refuse(r,
                                            NGX_HTTP_QUICKBLOX_REFUSE_METHOD);
         return;
@@ -176,7 +177,7 @@ ngx_http_quickblox_endpoint_begin(ngx_http_request_t *r,
         return;
     }
 
-    if (check) {
+    if (get) {
         rc = ngx_http_discard_request_body(r);
 
         if (rc != NGX_OK) {
@@ -184,7 +185,13 @@ ngx_http_quickblox_endpoint_begin(ngx_http_request_t *r,
             return;
         }
 
-        ngx_http_quickblox_endpoint_check(r, ctx);
+        if (qlcf->endpoint == NGX_HTTP_QUICKBLOX_STATUS) {
+            ngx_http_quickblox_status_begin(r, ctx);
+
+        } else {
+            ngx_http_quickblox_endpoint_check(r, ctx);
+        }
+
         return;
     }
 

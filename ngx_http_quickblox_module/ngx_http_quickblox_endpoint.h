@@ -7,8 +7,9 @@
 
 
 /*
- * The content handler of "quickblox_login", "quickblox_logout" and
- * "quickblox_check", which the location's configuration tells apart.
+ * The content handler of "quickblox_login", "quickblox_logout",
+ * "quickblox_check" and "quickblox_status", which the location's configuration
+ * tells apart.
  */
 
 ngx_int_t ngx_http_quickblox_endpoint_handler(ngx_http_request_t *r);

@@ -30,6 +30,8 @@ static void ngx_http_quickblox_flight_leave(
     ngx_http_quickblox_flight_t *flight);
 static void ngx_http_quickblox_flight_called(
     ngx_http_quickblox_call_t *call);
+static void ngx_http_quickblox_flight_answered(
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_validated(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_dead(
@@ -54,7 +56,7 @@ static ngx_uint_t ngx_http_quickblox_flight_is_wrong(
 static ngx_uint_t ngx_http_quickblox_flight_is_nobody(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_wrong(
-    ngx_http_quickblox_flight_t *flight);
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_upgraded(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call);
 static void ngx_http_quickblox_flight_ended(
@@ -72,7 +74,8 @@ static void ngx_http_quickblox_flight_failed(
 static void ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call, const char *reason);
 static void ngx_http_quickblox_flight_answers(
-    ngx_http_quickblox_flight_t *flight);
+    ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_call_t *call,
+    ngx_uint_t outcome);
 static void ngx_http_quickblox_flight_finish(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_result_e result,
     ngx_http_quickblox_session_t *session, time_t retry_after,
@@ -543,13 +546,39 @@ ngx_http_quickblox_flight_leave(ngx_http_quickblox_flight_t *flight)
 }
 
 
+/* the flight may end with the call, the application does not */
+
 static void
 ngx_http_quickblox_flight_called(ngx_http_quickblox_call_t *call)
 {
-    ngx_http_quickblox_flight_t  *flight;
+    ngx_msec_t                         msec;
+    ngx_uint_t                         bucket;
+    ngx_http_quickblox_ask_e           ask;
+    ngx_http_quickblox_flight_t       *flight;
+    ngx_http_quickblox_application_t  *app;
 
     flight = call->data;
+    app = flight->application;
+    ask = flight->ask;
 
+    call->outcome = NGX_HTTP_QUICKBLOX_CALL_FAILED;
+
+    ngx_http_quickblox_flight_answered(flight, call);
+
+    msec = ngx_current_msec - call->started;
+    bucket = ngx_http_quickblox_report_bucket(msec);
+
+    ngx_http_quickblox_count(app, calls[ask][call->outcome]);
+    ngx_http_quickblox_count(app, seconds[bucket]);
+
+    (void) ngx_atomic_fetch_add(&app->counters->msec, msec);
+}
+
+
+static void
+ngx_http_quickblox_flight_answered(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
+{
     if (call->status == 0) {
 
         /*
@@ -634,7 +663,8 @@ ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
 
     } else if (ngx_http_quickblox_is_brought(flight->credential.source)) {
 
-        ngx_http_quickblox_flight_answers(flight);
+        ngx_http_quickblox_flight_answers(flight, call,
+                                          NGX_HTTP_QUICKBLOX_CALL_REFUSED);
 
         (void) ngx_http_quickblox_flight_reject(flight, 1);
 
@@ -644,6 +674,8 @@ ngx_http_quickblox_flight_validated(ngx_http_quickblox_flight_t *flight,
     } else {
 
         /* one held has become another's, somebody's login or logout did it */
+
+        call->outcome = NGX_HTTP_QUICKBLOX_CALL_REFUSED;
 
         ngx_http_quickblox_flight_anew(flight);
     }
@@ -658,7 +690,8 @@ static void
 ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call)
 {
-    ngx_http_quickblox_flight_answers(flight);
+    ngx_http_quickblox_flight_answers(flight, call,
+                                      NGX_HTTP_QUICKBLOX_CALL_REFUSED);
 
     if (!ngx_http_quickblox_is_brought(flight->credential.source)) {
 
@@ -741,6 +774,8 @@ ngx_http_quickblox_flight_tell(ngx_http_quickblox_flight_t *flight)
     session.user_id = flight->user_id;
     session.expires = flight->expires;
 
+    ngx_http_quickblox_count(flight->application, expired);
+
     ngx_http_quickblox_listener_tell(&flight->conf_ctx, flight->log,
                                      flight->credential.source, &session);
 }
@@ -770,7 +805,7 @@ ngx_http_quickblox_flight_created(ngx_http_quickblox_flight_t *flight,
     if (rc == NGX_DECLINED
         && flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_BASIC)
     {
-        ngx_http_quickblox_flight_wrong(flight);
+        ngx_http_quickblox_flight_wrong(flight, call);
         return;
     }
 
@@ -802,6 +837,10 @@ ngx_http_quickblox_flight_refused(ngx_http_quickblox_flight_t *flight,
     const char  *reason;
 
     reason = NULL;
+
+    if (ngx_http_quickblox_flight_is_wrong(call)) {
+        call->outcome = NGX_HTTP_QUICKBLOX_CALL_REFUSED;
+    }
 
     if (call->status == NGX_HTTP_QUICKBLOX_UNPROCESSABLE
         && ngx_http_quickblox_has_error(&call->answer,
@@ -848,7 +887,7 @@ ngx_http_quickblox_flight_refused_people(ngx_http_quickblox_flight_t *flight,
     if (flight->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_BASIC) {
 
         if (ngx_http_quickblox_flight_is_wrong(call)) {
-            ngx_http_quickblox_flight_wrong(flight);
+            ngx_http_quickblox_flight_wrong(flight, call);
 
         } else {
             ngx_http_quickblox_flight_failed(flight, call, 0,
@@ -864,7 +903,7 @@ ngx_http_quickblox_flight_refused_people(ngx_http_quickblox_flight_t *flight,
                                   "the application's \"api_key\" is refused");
 
     } else if (ngx_http_quickblox_flight_is_nobody(flight, call)) {
-        ngx_http_quickblox_flight_wrong(flight);
+        ngx_http_quickblox_flight_wrong(flight, call);
 
     } else {
         ngx_http_quickblox_flight_failed(flight, call, 0,
@@ -909,9 +948,11 @@ ngx_http_quickblox_flight_is_nobody(ngx_http_quickblox_flight_t *flight,
 /* a wrong login or password, or no such user */
 
 static void
-ngx_http_quickblox_flight_wrong(ngx_http_quickblox_flight_t *flight)
+ngx_http_quickblox_flight_wrong(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call)
 {
-    ngx_http_quickblox_flight_answers(flight);
+    ngx_http_quickblox_flight_answers(flight, call,
+                                      NGX_HTTP_QUICKBLOX_CALL_REFUSED);
 
     if (!flight->single) {
         (void) ngx_http_quickblox_flight_reject(flight, 0);
@@ -937,7 +978,8 @@ ngx_http_quickblox_flight_upgraded(ngx_http_quickblox_flight_t *flight,
         && ngx_http_quickblox_has_error(&call->answer,
                                         &ngx_http_quickblox_expired))
     {
-        ngx_http_quickblox_flight_answers(flight);
+        ngx_http_quickblox_flight_answers(flight, call,
+                                          NGX_HTTP_QUICKBLOX_CALL_REFUSED);
         ngx_http_quickblox_flight_finish(flight,
                                          NGX_HTTP_QUICKBLOX_RESULT_REJECTED,
                                          NULL, 0, NULL);
@@ -945,7 +987,7 @@ ngx_http_quickblox_flight_upgraded(ngx_http_quickblox_flight_t *flight,
     }
 
     if (ngx_http_quickblox_flight_is_wrong(call)) {
-        ngx_http_quickblox_flight_wrong(flight);
+        ngx_http_quickblox_flight_wrong(flight, call);
         return;
     }
 
@@ -958,7 +1000,7 @@ ngx_http_quickblox_flight_upgraded(ngx_http_quickblox_flight_t *flight,
                                        &reason);
 
     if (rc == NGX_DECLINED) {
-        ngx_http_quickblox_flight_wrong(flight);
+        ngx_http_quickblox_flight_wrong(flight, call);
         return;
     }
 
@@ -995,7 +1037,10 @@ ngx_http_quickblox_flight_ended(ngx_http_quickblox_flight_t *flight,
                                      call->status < NGX_HTTP_SPECIAL_RESPONSE
                                      || call->status == NGX_HTTP_UNAUTHORIZED);
 
-    ngx_http_quickblox_flight_answers(flight);
+    ngx_http_quickblox_flight_answers(flight, call,
+                                      call->status < NGX_HTTP_SPECIAL_RESPONSE
+                                      ? NGX_HTTP_QUICKBLOX_CALL_OK
+                                      : NGX_HTTP_QUICKBLOX_CALL_REFUSED);
     ngx_http_quickblox_flight_finish(flight, NGX_HTTP_QUICKBLOX_RESULT_OK,
                                      NULL, 0, NULL);
 }
@@ -1092,7 +1137,12 @@ ngx_http_quickblox_flight_store(ngx_http_quickblox_flight_t *flight,
 
     app = flight->application;
 
-    ngx_http_quickblox_flight_answers(flight);
+    ngx_http_quickblox_flight_answers(flight, call,
+                                      NGX_HTTP_QUICKBLOX_CALL_OK);
+
+    if (flight->renews) {
+        ngx_http_quickblox_count(app, renewed);
+    }
 
     ngx_memzero(&session, sizeof(ngx_http_quickblox_session_t));
 
@@ -1188,9 +1238,14 @@ ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
 }
 
 
+/* the API is well, whether it likes what it was asked or not */
+
 static void
-ngx_http_quickblox_flight_answers(ngx_http_quickblox_flight_t *flight)
+ngx_http_quickblox_flight_answers(ngx_http_quickblox_flight_t *flight,
+    ngx_http_quickblox_call_t *call, ngx_uint_t outcome)
 {
+    call->outcome = outcome;
+
     if (ngx_http_quickblox_zone_succeeded(flight->application)
         == NGX_HTTP_QUICKBLOX_LOG_END)
     {

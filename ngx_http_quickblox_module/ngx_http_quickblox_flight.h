@@ -44,6 +44,7 @@ struct ngx_http_quickblox_flight_s {
     unsigned                           polling:1;
     unsigned                           turned:1;  /* has waited */
     unsigned                           retried:1;
+    unsigned                           renews:1;  /* in the background */
     unsigned                           clock_set:1;
 };
 

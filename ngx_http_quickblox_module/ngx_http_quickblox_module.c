@@ -43,6 +43,8 @@ static char *ngx_http_quickblox_logout(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_quickblox_check_handler(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+static char *ngx_http_quickblox_status(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_quickblox_set_endpoint(ngx_conf_t *cf,
     ngx_http_quickblox_loc_conf_t *qlcf, ngx_uint_t endpoint);
 static char *ngx_http_quickblox_second_handler(ngx_conf_t *cf,
@@ -87,7 +89,8 @@ static const char  *ngx_http_quickblox_endpoint_names[] = {
     "",
     "quickblox_login",
     "quickblox_logout",
-    "quickblox_check"
+    "quickblox_check",
+    "quickblox_status"
 };
 
 
@@ -254,6 +257,13 @@ static ngx_command_t  ngx_http_quickblox_commands[] = {
       0,
       NULL },
 
+    { ngx_string("quickblox_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_quickblox_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("quickblox_replay"),
       NGX_HTTP_QUICKBLOX_ANY_CONF|NGX_CONF_FLAG,
       ngx_conf_set_flag_slot,
@@ -314,6 +324,35 @@ ngx_str_t *
 ngx_http_quickblox_source_name(ngx_uint_t source)
 {
     return &ngx_http_quickblox_source_names[source];
+}
+
+
+void
+ngx_http_quickblox_count_request(ngx_http_quickblox_ctx_t *ctx)
+{
+    ngx_uint_t  endpoint;
+
+    if (ctx->counted
+        || ctx->status == NGX_HTTP_QUICKBLOX_STATUS_NONE
+        || ctx->status == NGX_HTTP_QUICKBLOX_STATUS_OFF)
+    {
+        return;
+    }
+
+    ctx->counted = 1;
+    endpoint = ctx->conf->endpoint;
+
+    /*
+     * what comes of a login or logout is counted with the API's calls, and
+     * what was refused before it was looked at has no source
+     */
+
+    if ((endpoint == 0 || endpoint == NGX_HTTP_QUICKBLOX_CHECK)
+        && ctx->credential.source < NGX_HTTP_QUICKBLOX_REPORT_SOURCES)
+    {
+        ngx_http_quickblox_count(ctx->conf->application,
+                             requests[ctx->credential.source][ctx->status]);
+    }
 }
 
 
@@ -600,6 +639,7 @@ ngx_http_quickblox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->token = prev->token;
         conf->fresh = prev->fresh;
         conf->destroy = prev->destroy;
+        conf->format = prev->format;
 
         if (clcf->handler == NULL) {
             clcf->handler = ngx_http_quickblox_endpoint_handler;
@@ -1139,6 +1179,40 @@ ngx_http_quickblox_check_handler(ngx_conf_t *cf, ngx_command_t *cmd,
 
     return ngx_http_quickblox_set_endpoint(cf, qlcf,
                                            NGX_HTTP_QUICKBLOX_CHECK);
+}
+
+
+static char *
+ngx_http_quickblox_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_quickblox_loc_conf_t *qlcf = conf;
+
+    ngx_str_t                    *value;
+    ngx_http_quickblox_format_e   format;
+
+    value = cf->args->elts;
+
+    format = cf->args->nelts == 1 ? NGX_HTTP_QUICKBLOX_FORMAT_ANY
+             : ngx_strcmp(value[1].data, "html") == 0
+               ? NGX_HTTP_QUICKBLOX_FORMAT_HTML
+             : ngx_strcmp(value[1].data, "json") == 0
+               ? NGX_HTTP_QUICKBLOX_FORMAT_JSON
+             : NGX_HTTP_QUICKBLOX_FORMAT_PROMETHEUS;
+
+    if (format == NGX_HTTP_QUICKBLOX_FORMAT_PROMETHEUS
+        && ngx_strcmp(value[1].data, "prometheus") != 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"%V\", write "
+                           "\"html\", \"json\", \"prometheus\" or none",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    qlcf->format = format;
+
+    return ngx_http_quickblox_set_endpoint(cf, qlcf,
+                                           NGX_HTTP_QUICKBLOX_STATUS);
 }
 
 

@@ -10,7 +10,11 @@
 #include "ngx_http_quickblox_compat.h"
 #include "ngx_http_quickblox_cookie.h"
 #include "ngx_http_quickblox_message.h"
+#include "ngx_http_quickblox_report.h"
 #include "ngx_http_quickblox_table.h"
+
+
+#define NGX_HTTP_QUICKBLOX_MODULE_VERSION      "0.1.0"
 
 
 /*
@@ -67,6 +71,12 @@
 #define NGX_HTTP_QUICKBLOX_LOGIN               1
 #define NGX_HTTP_QUICKBLOX_LOGOUT              2
 #define NGX_HTTP_QUICKBLOX_CHECK               3
+#define NGX_HTTP_QUICKBLOX_STATUS              4
+
+/* those that a GET asks; the others are posted to */
+#define ngx_http_quickblox_is_get(endpoint)                                  \
+    ((endpoint) == NGX_HTTP_QUICKBLOX_CHECK                                  \
+     || (endpoint) == NGX_HTTP_QUICKBLOX_STATUS)
 
 /* of their bodies, as the documentation says */
 #define NGX_HTTP_QUICKBLOX_BODY_MAX            16384
@@ -182,12 +192,19 @@ struct ngx_http_quickblox_application_s {
 
     ngx_shm_zone_t                    *shm_zone;
     ngx_http_quickblox_share_t        *share;     /* in the zone, its own */
+    ngx_http_quickblox_counters_t     *counters;  /* of it */
     u_char                             share_id[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
 
     unsigned                           ssl:1;
     unsigned                           has_api:1;
     unsigned                           same_site_none:1;
 };
+
+
+/* adds one to a counter of an application, such as "expired" */
+
+#define ngx_http_quickblox_count(app, counter)                               \
+    (void) ngx_atomic_fetch_add(&(app)->counters->counter, 1)
 
 
 typedef struct {
@@ -235,6 +252,7 @@ struct ngx_http_quickblox_loc_conf_s {
     ngx_str_t                          on_expired;   /* len 0: off */
     ngx_uint_t                         endpoint;     /* a content handler */
     size_t                             body_max;     /* that it reads */
+    ngx_http_quickblox_format_e        format;       /* of the status */
     ngx_flag_t                         replay;
     ngx_array_t                       *expired;      /* of ngx_uint_t */
     ngx_str_t                          expired_text;
@@ -369,6 +387,7 @@ struct ngx_http_quickblox_ctx_s {
     unsigned                           examined:1;
     unsigned                           single:1;    /* asks for itself */
     unsigned                           listener:1;  /* tells of an expiry */
+    unsigned                           counted:1;   /* in the status */
 };
 
 
@@ -380,6 +399,14 @@ struct ngx_http_quickblox_ctx_s {
 
 ngx_http_quickblox_ctx_t *ngx_http_quickblox_get_ctx(ngx_http_request_t *r,
     ngx_uint_t create);
+
+
+/*
+ * Counts what has become of a request, the first time that it is known: when
+ * it is refused, else before its response is sent, else at its end.
+ */
+
+void ngx_http_quickblox_count_request(ngx_http_quickblox_ctx_t *ctx);
 
 
 /* the name of a source, as "quickblox_session" and the logs have it */

@@ -84,6 +84,7 @@ ngx_http_quickblox_refuse(ngx_http_request_t *r, ngx_http_quickblox_ctx_t *ctx,
         ctx->status = NGX_HTTP_QUICKBLOX_STATUS_REJECTED;
     }
 
+    ngx_http_quickblox_count_request(ctx);
     ngx_http_quickblox_refusal_log(r, ctx, refusal);
 
     if (ngx_http_quickblox_refusal_headers(r, ctx, refusal) != NGX_OK) {
@@ -209,7 +210,7 @@ ngx_http_quickblox_refusal_headers(ngx_http_request_t *r,
     }
 
     if (refusal->status == NGX_HTTP_NOT_ALLOWED) {
-        value = ctx->conf->endpoint == NGX_HTTP_QUICKBLOX_CHECK
+        value = ngx_http_quickblox_is_get(ctx->conf->endpoint)
                 ? ngx_http_quickblox_get_method
                 : ngx_http_quickblox_post_method;
 

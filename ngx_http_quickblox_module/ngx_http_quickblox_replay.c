@@ -8,6 +8,10 @@
 static ngx_int_t ngx_http_quickblox_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_quickblox_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static ngx_int_t ngx_http_quickblox_replay_send(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx);
+static ngx_uint_t ngx_http_quickblox_replay_concerns(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_replay_candidate(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 static void ngx_http_quickblox_replay_subrequest(ngx_http_request_t *r);
@@ -73,33 +77,55 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
 {
     ngx_http_quickblox_ctx_t  *ctx;
 
-    if (r->upstream == NULL) {
-        return ngx_http_next_header_filter(r);
-    }
-
     if (r != r->main) {
-        ngx_http_quickblox_replay_subrequest(r);
+
+        if (r->upstream) {
+            ngx_http_quickblox_replay_subrequest(r);
+        }
+
         return ngx_http_next_header_filter(r);
     }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
 
-    if (ctx == NULL || !ctx->granted
+    if (ctx == NULL) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (r->upstream && ngx_http_quickblox_replay_concerns(r, ctx)) {
+        return ngx_http_quickblox_replay_candidate(r, ctx);
+    }
+
+    return ngx_http_quickblox_replay_send(r, ctx);
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_replay_send(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx)
+{
+    ngx_http_quickblox_count_request(ctx);
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+/* what an upstream's response says of the session; 1 if it is a candidate */
+
+static ngx_uint_t
+ngx_http_quickblox_replay_concerns(ngx_http_request_t *r,
+    ngx_http_quickblox_ctx_t *ctx)
+{
+    ngx_http_quickblox_loc_conf_t  *qlcf;
+
+    qlcf = ngx_http_get_module_loc_conf(r, ngx_http_quickblox_module);
+
+    /* where a redirect has left the location it is no business of its */
+
+    if (!ctx->granted || ctx->conf != qlcf || ngx_http_quickblox_cached(r)
         || ctx->credential.source == NGX_HTTP_QUICKBLOX_SOURCE_API_KEY)
     {
-        return ngx_http_next_header_filter(r);
-    }
-
-    if (ctx->conf != ngx_http_get_module_loc_conf(r,
-                                                  ngx_http_quickblox_module))
-    {
-        /* a redirect has left the location: no business of the session's */
-
-        return ngx_http_next_header_filter(r);
-    }
-
-    if (ngx_http_quickblox_cached(r)) {
-        return ngx_http_next_header_filter(r);
+        return 0;
     }
 
     if (r->err_status) {
@@ -107,15 +133,15 @@ ngx_http_quickblox_header_filter(ngx_http_request_t *r)
         /* the status is the one of an "error_page" */
 
         ngx_http_quickblox_replay_unseen(r, ctx);
-        return ngx_http_next_header_filter(r);
+        return 0;
     }
 
-    if (!ngx_http_quickblox_replay_status(ctx->conf, r->headers_out.status)) {
+    if (!ngx_http_quickblox_replay_status(qlcf, r->headers_out.status)) {
         ngx_http_quickblox_replay_accepted(r, ctx);
-        return ngx_http_next_header_filter(r);
+        return 0;
     }
 
-    return ngx_http_quickblox_replay_candidate(r, ctx);
+    return 1;
 }
 
 
@@ -132,19 +158,19 @@ ngx_http_quickblox_replay_candidate(ngx_http_request_t *r,
 
     if (!ngx_http_quickblox_replay_examinable(r, ctx)) {
         ngx_http_quickblox_session_suspect(ctx);
-        return ngx_http_next_header_filter(r);
+        return ngx_http_quickblox_replay_send(r, ctx);
     }
 
     if (ctx->replayed) {
 
         /* the new session is not accepted either: once is enough */
-        return ngx_http_next_header_filter(r);
+        return ngx_http_quickblox_replay_send(r, ctx);
     }
 
     if (ctx->conf->expired_text.len == 0
         && ngx_http_quickblox_session_expired(ctx) == NGX_DECLINED)
     {
-        return ngx_http_next_header_filter(r);
+        return ngx_http_quickblox_replay_send(r, ctx);
     }
 
     ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
@@ -461,7 +487,7 @@ ngx_http_quickblox_replay_pass(ngx_http_request_t *r,
 
     ctx->examining = 0;
 
-    rc = ngx_http_next_header_filter(r);
+    rc = ngx_http_quickblox_replay_send(r, ctx);
 
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
         return rc;
@@ -547,6 +573,8 @@ ngx_http_quickblox_replay_handler(ngx_event_t *ev)
     ngx_http_quickblox_replay_clean(r, ctx);
 
     if (ngx_http_quickblox_is_client(ctx)) {
+        ngx_http_quickblox_count(ctx->conf->application,
+                                 replays[NGX_HTTP_QUICKBLOX_REPLAY_MAPPED]);
         ctx->granted = 0;
         ngx_http_quickblox_replay_refuse(r, ctx,
                                          NGX_HTTP_QUICKBLOX_REFUSE_EXPIRED);
@@ -625,6 +653,8 @@ ngx_http_quickblox_replay_resume(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
 
     if (ctx->result != NGX_HTTP_QUICKBLOX_RESULT_OK) {
+        ngx_http_quickblox_count(ctx->conf->application,
+                                 replays[NGX_HTTP_QUICKBLOX_REPLAY_FAILED]);
         ctx->granted = 0;
         ngx_http_quickblox_replay_refuse(r, ctx,
                                          ngx_http_quickblox_refusal(ctx));
@@ -637,6 +667,9 @@ ngx_http_quickblox_replay_resume(ngx_http_request_t *r)
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
+
+    ngx_http_quickblox_count(ctx->conf->application,
+                             replays[NGX_HTTP_QUICKBLOX_REPLAY_REPLAYED]);
 
     cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
     ph = cmcf->phase_engine.handlers;

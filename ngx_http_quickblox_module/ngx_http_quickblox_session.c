@@ -190,6 +190,7 @@ ngx_http_quickblox_session_found(ngx_http_request_t *r,
         flight = ngx_http_quickblox_flight_create(r, ctx, found);
 
         if (flight) {
+            flight->renews = 1;
             ngx_http_quickblox_flight_start(flight);
             return;
         }
@@ -388,6 +389,8 @@ ngx_http_quickblox_session_tell(ngx_http_quickblox_ctx_t *ctx)
     ngx_http_core_loc_conf_t  *clcf;
 
     r = ctx->request;
+
+    ngx_http_quickblox_count(ctx->conf->application, expired);
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 

@@ -27,6 +27,9 @@
 #define NGX_HTTP_QUICKBLOX_RENEW_AGAIN   30
 #define NGX_HTTP_QUICKBLOX_RENEWALS      2
 
+/* sets that are counted while others wait for the zone */
+#define NGX_HTTP_QUICKBLOX_COUNT         64
+
 
 /* of a session held, in parallel to its record */
 
@@ -54,6 +57,7 @@ struct ngx_http_quickblox_share_s {
     ngx_msec_t                     logged;
     ngx_uint_t                     backoff;     /* seconds, 0: API is well */
     int64_t                        clock;
+    ngx_http_quickblox_counters_t  counters;
 };
 
 
@@ -69,6 +73,7 @@ typedef struct {
     ngx_http_quickblox_table_t     clients;
     ngx_http_quickblox_table_t     held;
     ngx_http_quickblox_held_t     *tokens;
+    ngx_uint_t                     evicted;     /* sessions */
     ngx_uint_t                     nshares;
     ngx_http_quickblox_share_t     shares[1];
 } ngx_http_quickblox_zone_head_t;
@@ -370,6 +375,8 @@ ngx_http_quickblox_zone_attach(ngx_shm_zone_t *shm_zone,
             ngx_memcpy(apps[i]->share->id, apps[i]->share_id,
                        NGX_HTTP_QUICKBLOX_DIGEST_LEN);
         }
+
+        apps[i]->counters = &apps[i]->share->counters;
     }
 
     ngx_shmtx_unlock(&zone->shpool->mutex);
@@ -744,6 +751,8 @@ ngx_http_quickblox_zone_get_held(ngx_http_quickblox_application_t *app,
     if (record == NULL) {
         record = ngx_http_quickblox_table_insert(&head->held, credential->key,
                                                  1, now, &evicted);
+        head->evicted += evicted;
+
         if (record) {
             ngx_http_quickblox_zone_held_init(app, record, now);
             record->flags = NGX_HTTP_QUICKBLOX_PINNED;
@@ -926,6 +935,7 @@ ngx_http_quickblox_zone_place(ngx_http_quickblox_application_t *app,
 
     record = ngx_http_quickblox_table_insert(table, credential->key, 1, now,
                                              &evicted);
+    head->evicted += evicted;
 
     if (record && table == &head->held) {
         ngx_http_quickblox_zone_held_init(app, record, now);
@@ -1306,6 +1316,8 @@ ngx_http_quickblox_zone_succeeded(ngx_http_quickblox_application_t *app)
     rc = NGX_HTTP_QUICKBLOX_LOG_NOTHING;
     share = app->share;
 
+    share->counters.succeeded = ngx_time();
+
     ngx_http_quickblox_zone_lock(app);
 
     if (share->backoff) {
@@ -1354,6 +1366,61 @@ ngx_http_quickblox_zone_backoff(ngx_http_quickblox_application_t *app)
     ngx_http_quickblox_zone_unlock(app);
 
     return retry_after;
+}
+
+
+ngx_int_t
+ngx_http_quickblox_zone_count(ngx_shm_zone_t *shm_zone, ngx_uint_t *set,
+    ngx_http_quickblox_report_zone_t *report)
+{
+    size_t                           size;
+    ngx_int_t                        rc;
+    ngx_uint_t                       i;
+    ngx_http_quickblox_now_t         now;
+    ngx_http_quickblox_zone_t       *zone;
+    ngx_http_quickblox_count_t       count;
+    ngx_http_quickblox_zone_head_t  *head;
+
+    zone = shm_zone->data;
+    head = zone->head;
+
+    /* of a session held, the record and the token */
+
+    size = sizeof(ngx_http_quickblox_set_t) / NGX_HTTP_QUICKBLOX_WAYS
+           + sizeof(ngx_http_quickblox_held_t);
+
+    if (*set == 0) {
+        report->capacity = head->clients.nsets * NGX_HTTP_QUICKBLOX_WAYS;
+        report->held_free = head->held.nsets * NGX_HTTP_QUICKBLOX_WAYS * size;
+    }
+
+    ngx_memzero(&count, sizeof(ngx_http_quickblox_count_t));
+    ngx_http_quickblox_zone_now(&now);
+
+    ngx_shmtx_lock(&zone->shpool->mutex);
+
+    if (*set < head->held.nsets) {
+        (void) ngx_http_quickblox_table_count(&head->held, set,
+                                              NGX_HTTP_QUICKBLOX_COUNT, &now,
+                                              &count);
+        report->held_free -= count.valid * size;
+        rc = NGX_AGAIN;
+
+    } else {
+        i = *set - head->held.nsets;
+        rc = ngx_http_quickblox_table_count(&head->clients, &i,
+                                            NGX_HTTP_QUICKBLOX_COUNT, &now,
+                                            &count);
+        *set = i + head->held.nsets;
+    }
+
+    report->sessions += count.valid;
+    report->rejections += count.rejected;
+    report->evicted = head->evicted;
+
+    ngx_shmtx_unlock(&zone->shpool->mutex);
+
+    return rc;
 }
 
 

@@ -15,7 +15,7 @@
 
 
 /* to be raised whenever the bytes of the zone mean something else */
-#define NGX_HTTP_QUICKBLOX_LAYOUT       1
+#define NGX_HTTP_QUICKBLOX_LAYOUT       2
 
 
 /* what a look-up finds */
@@ -214,6 +214,16 @@ ngx_http_quickblox_log_e ngx_http_quickblox_zone_odd(
 /* seconds that nobody may call for, 0 when everybody may */
 
 time_t ngx_http_quickblox_zone_backoff(ngx_http_quickblox_application_t *app);
+
+
+/*
+ * Counts a zone's sessions and rejections in pieces: *set is 0 at first, and
+ * report's numbers are, too.  NGX_AGAIN while there is more to count, NGX_OK
+ * at the end, when the other numbers of the zone are set as well.
+ */
+
+ngx_int_t ngx_http_quickblox_zone_count(ngx_shm_zone_t *shm_zone,
+    ngx_uint_t *set, ngx_http_quickblox_report_zone_t *report);
 
 
 /* seconds to add to this machine's clock to have the API's */
