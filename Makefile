@@ -134,6 +134,16 @@ $(BUILD)/.fuzz-deps:
 $(BUILD)/.lint-deps: Makefile
 	@$(call install-deps,$(LINT_DEPS))
 
+# promtool alone: its package would start a service
+
+$(BUILD)/promtool: | $(BUILD)/.test-deps
+	@cd $(BUILD) && rm -f prometheus_*.deb \
+	&& { apt-get download -qq prometheus 2>/dev/null \
+	    || { apt-get update -qq; apt-get download -qq prometheus; }; } \
+	&& dpkg-deb -x prometheus_*.deb prometheus \
+	&& mv prometheus/usr/bin/promtool promtool.new \
+	&& rm -rf prometheus prometheus_*.deb && mv promtool.new promtool
+
 # a machine may have a Node.js that is no package
 
 $(BUILD)/.node-deps: package.json package-lock.json
@@ -142,10 +152,11 @@ $(BUILD)/.node-deps: package.json package-lock.json
 	npm ci --silent --no-audit --no-fund
 	@mkdir -p $(BUILD); touch $@
 
-test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(MODULE) $(UNITS) \
-    $(PRELOADS) $(FUZZERS)
+test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(BUILD)/promtool $(MODULE) \
+    $(UNITS) $(PRELOADS) $(FUZZERS)
 	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
 	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
+	    QUICKBLOX_PROMTOOL=$(CURDIR)/$(BUILD)/promtool \
 	    $(PROVE) t/
 
 # the module built with sanitizers, their libraries preloaded into nginx

@@ -439,7 +439,7 @@ bad(nonsense => 1, qr/unknown directive "nonsense" in quickblox application/);
 refused("$_: unknown", application('chat')
     . location("quickblox chat;\n$_ on; # here"), $_,
     qr/unknown directive "$_"/)
-    for qw(quickblox_status quickblox_nonsense);
+    for qw(quickblox_state quickblox_nonsense);
 
 
 # http, server, location, limit_except
@@ -629,12 +629,13 @@ for my $session ('user_token', 'client user_token') {
 
 # Content handlers
 
-my @handlers = qw(quickblox_login quickblox_logout quickblox_check);
+my @handlers = qw(quickblox_login quickblox_logout quickblox_check
+    quickblox_status);
 my $with_key = application('chat', cookie_key => $key);
 
 for my $handler (@handlers) {
     my $parameter = {quickblox_login => 'token', quickblox_check => 'token',
-        quickblox_logout => 'destroy'}->{$handler};
+        quickblox_logout => 'destroy', quickblox_status => 'html'}->{$handler};
 
     for my $context ('', 'server { ', 'server { location / { if ($arg_a) { ',
         'server { location / { limit_except GET { ')

@@ -455,7 +455,7 @@ is $sample{qq(quickblox_session_expires_timestamp_seconds{application="chat",)
 like $text, qr/^quickblox_build_info\{version="0\.1\.0",nginx="1\.\d+\.\d+"\}\ 1$
     /mx, 'the versions';
 
-my $promtool = $ENV{QUICKBLOX_PROMTOOL} // '/usr/bin/promtool';
+my $promtool = $ENV{QUICKBLOX_PROMTOOL} // 'build/promtool';
 
 SKIP: {
     skip 'promtool is not installed', 1 if !-x $promtool;
