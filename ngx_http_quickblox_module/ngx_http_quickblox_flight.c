@@ -291,10 +291,6 @@ ngx_http_quickblox_flight_free(ngx_http_quickblox_flight_t *flight)
 {
     ngx_queue_remove(&flight->queue);
 
-    if (flight->poll.timer_set) {
-        ngx_del_timer(&flight->poll);
-    }
-
     if (flight->turn.posted) {
         ngx_delete_posted_event(&flight->turn);
     }

@@ -22,11 +22,15 @@ typedef struct {
 } heap_t;
 
 
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*): these are glibc's */
+
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 void __libc_free(void *p);
+
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 
 
 heap_t  heap = {
