@@ -833,7 +833,6 @@ ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease,
     ngx_http_quickblox_session_t *session, ngx_uint_t created)
 {
-    uint32_t                      valid;
     ngx_http_quickblox_now_t      now;
     ngx_http_quickblox_record_t  *record;
 
@@ -855,13 +854,16 @@ ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
         goto done;
     }
 
-    /* not trusted while its fields are of two answers: "valid" goes last */
+    /*
+     * not trusted while its fields are of two answers: "expires" goes last, as
+     * soon after a start "valid" 0 is not older than cache_stale
+     */
 
-    record->valid = 0;
+    record->expires = 0;
     ngx_memory_barrier();
 
     record->user_id = session->user_id;
-    record->expires = (uint32_t) session->expires;
+    record->valid = now.sec + (uint32_t) app->cache_valid;
     record->checked = now.sec;
     record->lease = 0;
     record->generation++;
@@ -870,10 +872,8 @@ ngx_http_quickblox_zone_store(ngx_http_quickblox_application_t *app,
 
     session->generation = record->generation;
 
-    valid = now.sec + (uint32_t) app->cache_valid;
-
     ngx_memory_barrier();
-    record->valid = valid;
+    record->expires = (uint32_t) session->expires;
 
 done:
 
