@@ -1,7 +1,7 @@
 # F29, F30: each n-th allocation fails, of nginx, cJSON and OpenSSL, and each
 # n-th call of OpenSSL, in every kind of request: it ends, nobody is let
 # through, and the next one is served at once.  With QUICKBLOX_LONG=1 really
-# each one, else a few of each.
+# each one, else a few of each, and of the module's own one on each path.
 
 use strict;
 use warnings;
@@ -33,6 +33,10 @@ my %KIND = (
 );
 my $ANY = 0xffffffff;
 
+# What fails may also be the first on a path through the module on which
+# nothing has failed yet.
+my $NEW = 0xffffffff;
+
 my $t = Gateway->new;
 
 plan skip_all => "$units/fail.so has not been built"
@@ -50,7 +54,7 @@ my $told = $t->backend;
 chmod 0600, $t->write('key', '0123456789abcdef' x 4);
 $t->secret('Canary-Wrong-Pw');
 
-my $control = $t->write('fail', "\0" x 24);
+my $control = $t->write('fail', "\0" x 32768);
 open my $file, '+<:raw', $control or die "$control: $!";
 
 # Pools so small that nearly each allocation is one of malloc().
@@ -88,11 +92,19 @@ quickblox_application renewed {
     api %%API%%;
     application_id 92;
     api_key Canary-Api-Key-92;
-    zone renewed 1m;
+    zone quickblox;
     session_lifetime 3h;
     refresh_before 150m;
     connect_timeout 5s;
     lock_timeout 2s;
+}
+
+quickblox_application behalf {
+    api %%API%%;
+    application_id 92;
+    api_key env:QUICKBLOX_API_KEY;
+    on_behalf_of $arg_user;
+    zone quickblox;
 }
 
 quickblox_application tls {
@@ -147,6 +159,22 @@ server {
     location /key/ {
         quickblox_session api_key;
         proxy_pass $told;
+
+        location /key/behalf/ {
+            quickblox behalf;
+            proxy_pass $told;
+        }
+    }
+    location /required/ {
+        quickblox_token $arg_a $arg_b $arg_c $arg_d $http_qb_token;
+        quickblox_require any $arg_allowed $arg_allowed $arg_allowed
+            $arg_allowed $arg_allowed;
+        quickblox_session cookie basic client user_token none;
+        quickblox_header QB-Token;
+        quickblox_expired 401 403 419 440 498;
+        quickblox_origin https://a.test https://b.test https://c.test
+            https://d.test https://e.test;
+        proxy_pass %%BACKEND%%;
     }
     location /basic/ {
         quickblox_session basic;
@@ -228,6 +256,7 @@ sub put ($at, @numbers) {
 my %env = (
     LD_PRELOAD => join(' ', $ENV{NGINX_PRELOAD} || (), "$units/fail.so"),
     QUICKBLOX_FAIL => $control,
+    QUICKBLOX_API_KEY => 'Canary-Api-Key-92',
 );
 
 
@@ -238,12 +267,16 @@ for my $kind ('slab', 'module', 'crypto') {
     my $n = 0;
 
     while (1) {
-        my $step = $kind eq 'slab' ? 1 : $LONG ? 3 : 40;
-        arm($ANY, $KIND{$kind}, $n += $step);
+        $n++;
+        arm($ANY, $KIND{$kind}, $kind eq 'slab' || $LONG ? $n : $NEW);
         my ($ok, $said) = $t->test_config($configuration, env => \%env);
         my (undef, $failed) = disarm();
 
-        last if !$failed;
+        if (!$failed) {
+            push @wrong, "nothing failed: $said" if !$ok;
+            last;
+        }
+
         push @wrong, "$n: $said" if $ok || $said =~ /signal|Sanitizer/
             || $said !~ /\[(?:emerg|alert)\]|test failed/;
     }
@@ -349,6 +382,10 @@ my @requests = (
     ['application, anew', sub { ended('/application/') },
         get('/held/application/'), 200],
     ['api_key', sub { {} }, get('/key/'), 200],
+    ['api_key, on behalf', sub { {} }, get('/key/behalf/?user=5'), 200],
+    ['client, required', \&client_token, get('/required/?allowed=1'), 200],
+    ['client, forbidden', \&known_token, get('/required/'), 403,
+        refused => 1],
     ['basic', sub { {headers => [basic(person())]} }, get('/basic/'), 200],
     ['basic, wrong', sub {
         return {headers => [basic({login => 'bob' . ++$number,
@@ -357,6 +394,8 @@ my @requests = (
     ['user_token', \&person,
         sub ($it) { get("/user_token/?user=$it->{id}")->({}) }, 200],
     ['cookie', \&cookie, get('/cookie/'), 200, sealed => 1],
+    ['cookie, wrong', sub { {headers => [['Cookie', 'qb=' . 'a' x 160]]} },
+        get('/cookie/'), 401],
     ['login, JSON', sub { {} }, post('/login', $JSON, $bob), 200],
     ['login, form', sub { {} }, post('/login', $FORM,
         'login=bob&password=Canary-Bob-Pw&redirect=/a'), 303],
@@ -456,7 +495,8 @@ sub attempt ($request, $kind, $at, $onwards) {
     }
 
     return ($count, $failed, map { "$name, $kind "
-        . ($onwards ? 'from ' : '') . "$at: $_" } @wrong);
+        . ($at == $NEW ? 'on a new path' : $onwards ? "from $at" : $at)
+        . ": $_" } @wrong);
 }
 
 # What goes on in the background has come to its end.
@@ -478,14 +518,20 @@ sub settle {
 sub reached ($nothing) {
     my @wrong;
 
-    for my $req ($backend->requests, $told->requests('/key/')) {
+    for my $req ($backend->requests,
+        grep { $_->{path} =~ m{^/key/} } $told->requests)
+    {
         my @token = $req->header_all('QB-Token');
         my @authorization = $req->header_all('Authorization');
+        my @behalf = $req->header_all('On-Behalf-Of');
 
         push @wrong, 'it reached the backend' if $nothing;
-        push @wrong, 'nobody reached the backend' if $req->{path} eq '/key/'
+        push @wrong, 'nobody reached the backend'
+            if $req->{path} =~ m{^/key/}
             ? "@authorization" ne 'ApiKey Canary-Api-Key-92' || @token
             : @token != 1 || @authorization;
+        push @wrong, "it reached the backend as user \"@behalf\""
+            if "@behalf" ne ($req->{path} =~ m{/behalf/} ? 5 : '');
         push @wrong, 'a cookie reached the backend'
             if grep { /\bqb=/ } $req->header_all('Cookie');
     }
@@ -530,18 +576,20 @@ for my $request (@requests) {
         attempt($request, $kind, 0, 0);
         my ($count, undef, @wrong) = attempt($request, $kind, 0, 0);
         my $tries = $kind eq ($is{backs_off} // '') ? $TRIES / 10 : $TRIES;
-        my $step = $count > $tries ? $count / $tries : 1;
 
         for my $onwards (0, 1) {
             last if !$count;
+
+            my $new = !$LONG && !$onwards && $kind =~ /^(?:module|crypto)$/;
+            my $step = !$new && $count > $tries ? $count / $tries : 1;
 
             # Until nothing fails, as there may be more than were counted.
             for (my $n = 1 + $onwards * $step / 2;
                 $n <= 2 * $count + 2;
                 $n += $step)
             {
-                my (undef, $failed, @more)
-                    = attempt($request, $kind, int $n, $onwards);
+                my (undef, $failed, @more) = attempt($request, $kind,
+                    $new ? $NEW : int $n, $onwards);
                 push @wrong, @more;
                 last if !$failed || !$LONG && $onwards;
             }

@@ -1,8 +1,9 @@
 
 /*
  * A library to be preloaded into nginx, which makes the n-th allocation of a
- * kind fail, or the n-th call of OpenSSL by the module.  A file that the test
- * writes to, and nginx has mapped, says which one and in which process.
+ * kind fail, or the n-th call of OpenSSL by the module, or the first that the
+ * module comes to on a path on which none has failed yet.  A file that the
+ * test writes to, and nginx has mapped, says which one and in which process.
  *
  * Calls are caught where an object keeps the addresses of the functions that
  * it imports.  So the caller is known, the sanitizers' malloc() is left as it
@@ -19,6 +20,7 @@
 #include <ngx_http.h>
 
 #include <dlfcn.h>
+#include <execinfo.h>
 #include <link.h>
 
 #include <openssl/evp.h>
@@ -35,14 +37,22 @@
 
 #define FAIL_ANY     0xffffffff
 
+#define FAIL_OBJECT  "ngx_http_quickblox_module"
+
+#define FAIL_PATHS   4096
+#define FAIL_DEPTH   64
+
 
 typedef struct {
     uint32_t     pid;        /* or 0: nothing fails, or FAIL_ANY */
     uint32_t     kinds;
-    uint32_t     at;         /* which one fails, the first is 1 */
+    uint32_t     at;         /* which one fails, the first is 1, or FAIL_ANY:
+                                one on a path that is new */
     uint32_t     onwards;    /* as all do after it */
     uint32_t     count;
     uint32_t     failed;
+    uint32_t     npaths;
+    uint32_t     paths[FAIL_PATHS];
 } fail_control_t;
 
 
@@ -57,6 +67,60 @@ typedef struct {
 static volatile fail_control_t  fail_idle;
 static volatile fail_control_t *fail_control = &fail_idle;
 
+static uintptr_t                fail_module;
+static size_t                   fail_module_size;
+
+
+/* by which calls the module has come here since nginx has called it */
+
+static uint32_t
+fail_path(void)
+{
+    int        i, n;
+    void      *frames[FAIL_DEPTH];
+    uint32_t   hash;
+    uintptr_t  offset;
+
+    hash = 0;
+    n = backtrace(frames, FAIL_DEPTH);
+
+    for (i = 0; i < n; i++) {
+        offset = (uintptr_t) frames[i] - fail_module;
+
+        if (offset < fail_module_size) {
+            hash = (hash ^ (uint32_t) offset) * 0x9e3779b1;
+
+        } else if (hash) {
+            break;
+        }
+    }
+
+    return hash;
+}
+
+
+static int
+fail_path_is_new(void)
+{
+    uint32_t  i, path;
+
+    if (fail_control->failed || fail_control->npaths == FAIL_PATHS) {
+        return 0;
+    }
+
+    path = fail_path();
+
+    for (i = 0; i < fail_control->npaths; i++) {
+        if (fail_control->paths[i] == path) {
+            return 0;
+        }
+    }
+
+    fail_control->paths[fail_control->npaths++] = path;
+
+    return 1;
+}
+
 
 static int
 fail(uint32_t kind)
@@ -70,8 +134,14 @@ fail(uint32_t kind)
 
     fail_control->count++;
 
-    if (fail_control->count != fail_control->at
-        && (!fail_control->onwards || fail_control->count < fail_control->at))
+    if (fail_control->at == FAIL_ANY) {
+        if (!fail_path_is_new()) {
+            return 0;
+        }
+
+    } else if (fail_control->count != fail_control->at
+               && (!fail_control->onwards
+                   || fail_control->count < fail_control->at))
     {
         return 0;
     }
@@ -121,8 +191,32 @@ FAIL(MODULE, ngx_buf_t *, ngx_create_temp_buf, NULL,
      (ngx_pool_t *pool, size_t size), (pool, size))
 FAIL(MODULE, ngx_chain_t *, ngx_alloc_chain_link, NULL, (ngx_pool_t *pool),
      (pool))
+FAIL(MODULE, void *, ngx_list_push, NULL, (ngx_list_t *list), (list))
 FAIL(MODULE, ngx_pool_cleanup_t *, ngx_pool_cleanup_add, NULL,
      (ngx_pool_t *pool, size_t size), (pool, size))
+FAIL(MODULE, ngx_array_t *, ngx_array_create, NULL,
+     (ngx_pool_t *pool, ngx_uint_t n, size_t size), (pool, n, size))
+FAIL(MODULE, ngx_int_t, ngx_conf_full_name, NGX_ERROR,
+     (ngx_cycle_t *cycle, ngx_str_t *name, ngx_uint_t prefix),
+     (cycle, name, prefix))
+FAIL(MODULE, ngx_int_t, ngx_ssl_create, NGX_ERROR,
+     (ngx_ssl_t *ssl, ngx_uint_t protocols, void *data),
+     (ssl, protocols, data))
+FAIL(MODULE, ngx_http_variable_t *, ngx_http_add_variable, NULL,
+     (ngx_conf_t *cf, ngx_str_t *name, ngx_uint_t flags), (cf, name, flags))
+FAIL(MODULE, ngx_int_t, ngx_http_compile_complex_value, NGX_ERROR,
+     (ngx_http_compile_complex_value_t *ccv), (ccv))
+FAIL(MODULE, ngx_http_cleanup_t *, ngx_http_cleanup_add, NULL,
+     (ngx_http_request_t *r, size_t size), (r, size))
+FAIL(MODULE, ngx_int_t, ngx_http_discard_request_body,
+     NGX_HTTP_INTERNAL_SERVER_ERROR, (ngx_http_request_t *r), (r))
+FAIL(MODULE, ngx_int_t, ngx_http_read_client_request_body,
+     NGX_HTTP_INTERNAL_SERVER_ERROR,
+     (ngx_http_request_t *r, ngx_http_client_body_handler_pt handler),
+     (r, handler))
+FAIL(MODULE, ngx_int_t, ngx_http_send_response, NGX_HTTP_INTERNAL_SERVER_ERROR,
+     (ngx_http_request_t *r, ngx_uint_t status, ngx_str_t *type,
+      ngx_http_complex_value_t *cv), (r, status, type, cv))
 FAIL(MODULE, ngx_http_request_t *, ngx_http_create_request, NULL,
      (ngx_connection_t *c), (c))
 FAIL(MODULE, ngx_int_t, ngx_http_complex_value, NGX_ERROR,
@@ -178,10 +272,9 @@ FAIL(CRYPTO, unsigned char *, HMAC, NULL,
      (md, key, key_len, data, data_len, out, out_len))
 
 
-/* where there is room, nothing is allocated */
+/* where there is room, nothing is allocated, which the module counts on */
 
 static void *(*real_MODULE_ngx_array_push)(ngx_array_t *a);
-static void *(*real_MODULE_ngx_list_push)(ngx_list_t *list);
 
 static void *
 fail_MODULE_ngx_array_push(ngx_array_t *a)
@@ -191,17 +284,6 @@ fail_MODULE_ngx_array_push(ngx_array_t *a)
     }
 
     return real_MODULE_ngx_array_push(a);
-}
-
-
-static void *
-fail_MODULE_ngx_list_push(ngx_list_t *list)
-{
-    if (list->last->nelts == list->nalloc && fail(FAIL_MODULE)) {
-        return NULL;
-    }
-
-    return real_MODULE_ngx_list_push(list);
 }
 
 
@@ -226,8 +308,7 @@ fail_MODULE_ngx_create_pool(size_t size, ngx_log_t *log)
     { object, #name, (void *) fail_##kind##_##name,                           \
       (void **) &real_##kind##_##name }
 
-#define FAIL_OF_MODULE(kind, name)                                            \
-    FAIL_HOOK("ngx_http_quickblox_module", kind, name)
+#define FAIL_OF_MODULE(kind, name)  FAIL_HOOK(FAIL_OBJECT, kind, name)
 
 
 static fail_hook_t  fail_hooks[] = {
@@ -245,9 +326,18 @@ static fail_hook_t  fail_hooks[] = {
     FAIL_OF_MODULE(MODULE, ngx_pstrdup),
     FAIL_OF_MODULE(MODULE, ngx_create_temp_buf),
     FAIL_OF_MODULE(MODULE, ngx_alloc_chain_link),
+    FAIL_OF_MODULE(MODULE, ngx_array_create),
     FAIL_OF_MODULE(MODULE, ngx_array_push),
     FAIL_OF_MODULE(MODULE, ngx_list_push),
     FAIL_OF_MODULE(MODULE, ngx_pool_cleanup_add),
+    FAIL_OF_MODULE(MODULE, ngx_conf_full_name),
+    FAIL_OF_MODULE(MODULE, ngx_ssl_create),
+    FAIL_OF_MODULE(MODULE, ngx_http_add_variable),
+    FAIL_OF_MODULE(MODULE, ngx_http_compile_complex_value),
+    FAIL_OF_MODULE(MODULE, ngx_http_cleanup_add),
+    FAIL_OF_MODULE(MODULE, ngx_http_discard_request_body),
+    FAIL_OF_MODULE(MODULE, ngx_http_read_client_request_body),
+    FAIL_OF_MODULE(MODULE, ngx_http_send_response),
     FAIL_OF_MODULE(MODULE, ngx_http_create_request),
     FAIL_OF_MODULE(MODULE, ngx_http_complex_value),
     FAIL_OF_MODULE(MODULE, ngx_http_subrequest),
@@ -314,6 +404,7 @@ fail_object(struct dl_phdr_info *info, size_t size, void *data)
     const char        *strings;
     ElfW(Dyn)         *dyn;
     ElfW(Sym)         *symbols;
+    const ElfW(Phdr)  *phdr;
     const ElfW(Rela)  *tables[2];
 
     dyn = NULL;
@@ -323,9 +414,17 @@ fail_object(struct dl_phdr_info *info, size_t size, void *data)
     tables[0] = tables[1] = NULL;
 
     for (i = 0; i < info->dlpi_phnum; i++) {
-        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
-            dyn = (ElfW(Dyn) *) (info->dlpi_addr
-                                 + info->dlpi_phdr[i].p_vaddr);
+
+        phdr = &info->dlpi_phdr[i];
+
+        if (phdr->p_type == PT_DYNAMIC) {
+            dyn = (ElfW(Dyn) *) (info->dlpi_addr + phdr->p_vaddr);
+
+        } else if (phdr->p_type == PT_LOAD
+                   && strstr(info->dlpi_name, FAIL_OBJECT))
+        {
+            fail_module = info->dlpi_addr;
+            fail_module_size = phdr->p_vaddr + phdr->p_memsz;
         }
     }
 
