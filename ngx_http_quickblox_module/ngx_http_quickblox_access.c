@@ -157,6 +157,7 @@ static ngx_int_t
 ngx_http_quickblox_access_api_key(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx)
 {
+    ngx_int_t                          rc;
     ngx_str_t                          value;
     ngx_http_quickblox_application_t  *app;
 
@@ -189,13 +190,20 @@ ngx_http_quickblox_access_api_key(ngx_http_request_t *r,
     ctx->result = NGX_HTTP_QUICKBLOX_RESULT_OK;
     ctx->granted = 1;
 
-    if (ngx_http_quickblox_access_require(r, ctx) != NGX_OK) {
-        ctx->granted = 0;
-        return ngx_http_quickblox_refuse(r, ctx,
-                                         NGX_HTTP_QUICKBLOX_REFUSE_FORBIDDEN);
+    rc = ngx_http_quickblox_access_require(r, ctx);
+
+    if (rc == NGX_OK) {
+        return NGX_OK;
     }
 
-    return NGX_OK;
+    ctx->granted = 0;
+
+    if (rc == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_quickblox_refuse(r, ctx,
+                                     NGX_HTTP_QUICKBLOX_REFUSE_FORBIDDEN);
 }
 
 

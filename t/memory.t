@@ -162,6 +162,7 @@ server {
 
         location /key/behalf/ {
             quickblox behalf;
+            quickblox_require any $arg_allowed;
             proxy_pass $told;
         }
     }
@@ -382,7 +383,8 @@ my @requests = (
     ['application, anew', sub { ended('/application/') },
         get('/held/application/'), 200],
     ['api_key', sub { {} }, get('/key/'), 200],
-    ['api_key, on behalf', sub { {} }, get('/key/behalf/?user=5'), 200],
+    ['api_key, on behalf', sub { {} },
+        get('/key/behalf/?user=5&allowed=1'), 200],
     ['client, required', \&client_token, get('/required/?allowed=1'), 200],
     ['client, forbidden', \&known_token, get('/required/'), 403,
         refused => 1],
