@@ -230,6 +230,7 @@ sub cookie ($directive) {
 
 for my $good (
     'qb', '__Host-qb', '__Secure-qb', 'qb Path=/', 'qb "Path=/; HttpOnly"',
+    'qb " Path=/ ;HttpOnly ;; "',
     'qb Secure; Path=/' =~ s/;/ /r, '__Host-qb Secure Path=/',
     '__Host-qb "Secure; Path=/; SameSite=Strict; HttpOnly; Partitioned"',
     '__Secure-qb Secure Domain=example.com Path=/app',

@@ -16,7 +16,7 @@ use Time::HiRes qw(time);
 
 my $t = Gateway->new;
 
-my @USERS = 0 .. 7;
+my @USERS = 0 .. 8;
 
 my $api = $t->api(users => [
     map { ["gateway$_", "Canary-Gateway-Pw-$_", 100 + $_] } @USERS
@@ -89,6 +89,11 @@ server {
     }
     location /unproved/ {
         quickblox app5;
+        proxy_pass %%BACKEND%%;
+    }
+    location /unproved/status/ {
+        quickblox app8;
+        quickblox_expired 401;
         proxy_pass %%BACKEND%%;
     }
     location /headers-off/ {
@@ -423,6 +428,24 @@ storm('POST', 120, body => 'a body of its own');
         'T22: two of them were replayed';
     is $backend->hits('/unproved/x'), 2 + @others + 2,
         'T22: the others were sent once';
+}
+
+# T22: so it is where the status alone tells, and nothing is examined.
+{
+    $backend->answer('/unproved/status/x', status => 401, body => 'no');
+    $api->reset_calls;
+    $backend->reset;
+
+    my $began = time;
+    my @all = map { $t->post('/unproved/status/x', 'x') } 1 .. 10;
+    my $replayed = grep { $_->header('X-Replayed') } @all;
+
+    is_deeply [map { $_->status . $_->body } @all], [('401no') x 10],
+        'T22: told by the status: all the answers passed unchanged';
+    cmp_ok logins(), '<=', 2 + int(time - $began) + 1,
+        'T22: told by the status: no storm of logins';
+    is $backend->hits('/unproved/status/x'), 10 + $replayed,
+        'T22: told by the status: the others were sent once';
 }
 
 # T63: the injected header is not sent, so each answer is an expired one.

@@ -450,6 +450,8 @@ my @answers = (
         body => '{"code":null,"message":"Possible subdomains: api"}'],
     ['404 of HTML', "503 $UNAVAILABLE", status => 404,
         body => '<h1>Not Found</h1>'],
+    ['404 with a token', "403 $FORBIDDEN", status => 404,
+        body => '{"token":"token-of-nobody"}'],
     ['400', "503 $UNAVAILABLE", status => 400, body => '{"errors":["no"]}'],
     ['403', "503 $UNAVAILABLE", status => 403, body => '{"errors":["no"]}'],
     ['302', "503 $UNAVAILABLE", status => 302, body => '',

@@ -118,6 +118,8 @@ for my $workers (1, 2, 4) {
         [$LOGIN, '/user/', undef, 200, 'HIT'],
         [$VALIDATION, '/', $api->session(user_id => 5), 200, 'HIT'],
         [$VALIDATION, '/', 'unknown-token-0123456789', 401, 'REJECTED'],
+        [$VALIDATION, '/', $api->session(application_id => 93), 403,
+            'REJECTED'],
     ) {
         my ($endpoint, $path, $token, $status, $later) = @$case;
         my $name = "T37: $workers workers, $endpoint to $status";
@@ -141,7 +143,7 @@ for my $workers (1, 2, 4) {
         my @responses = map { $_->finish(20) } @clients;
 
         is statuses(@responses), $status == 200
-            ? '1 x 200 MISS, 399 x 200 WAIT' : '400 x 401 REJECTED',
+            ? '1 x 200 MISS, 399 x 200 WAIT' : "400 x $status REJECTED",
             'it serves 400 requests';
         is $api->calls, 1, 'there was no other';
         is $backend->hits, $status == 200 ? 400 : 0, 'hits of the backend';
@@ -227,6 +229,34 @@ for my $workers (1, 2, 4) {
             'and then the others';
         is $api->calls, 1, 'by one call';
     }
+
+    $nginx->stop;
+}
+
+
+# T37: the call that all wait for fails
+
+{
+    my $nginx = $t->nginx(configuration($patient), workers => 2);
+    my @clients = one_to_each($nginx);
+    my @request = (path => '/', keepalive => 1,
+        token => $api->session(user_id => 5));
+
+    wait_requests(0);
+    $api->reset_calls;
+    $backend->reset;
+    $api->fail(endpoint => $VALIDATION, hold => 1, status => 500);
+
+    $_->start(@request) for @clients;
+    wait_requests(2);
+    $api->wait_held(1);
+    $api->heal;
+    $api->release;
+
+    is statuses(map { $_->finish } @clients), '2 x 503 ERROR',
+        'T37: a call that fails fails for all workers';
+    is $api->calls, 1, 'none makes another';
+    is $backend->hits, 0, 'nothing was let through';
 
     $nginx->stop;
 }
