@@ -224,7 +224,7 @@ main(void)
 {
     /* a test that hangs is a failed one, workers included */
 
-    alarm(30);
+    alarm(120);
 
     printf("1..%d\n", TEST_PLAN);
 
@@ -2449,7 +2449,7 @@ test_kills_worker(test_kill_t *k, ngx_uint_t worker)
 {
     /* should the parent die */
 
-    alarm(30);
+    alarm(120);
 
     for ( ;; ) {
 

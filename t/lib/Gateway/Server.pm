@@ -395,7 +395,7 @@ sub _body ($self, $answer, $how) {
 
     if ($how->{gzip}) {
         my $plain = $body;
-        IO::Compress::Gzip::gzip(\$plain => \$body);
+        IO::Compress::Gzip::gzip(\$plain => \$body, Time => 0);
     }
 
     return $body;
