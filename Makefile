@@ -3,6 +3,7 @@
 # make test-asan  the same under AddressSanitizer and UBSan
 # make lint       the analysers of gcc and clang, clang-tidy, cppcheck; says
 #                 nothing but what it finds
+# make coverage   what the tests run of the module, which must be nearly all
 # make fuzz       each fuzz target for FUZZ_SECONDS, under both sanitizers
 # make run        nginx with the module, a login page, a backend and a stand-in
 #                 API
@@ -71,7 +72,7 @@ $(BUILD)/nginx/objs/Makefile: config $(PAGE) $(BUILD)/.build-deps
 	    --with-http_ssl_module --with-http_v2_module --with-threads"; \
 	if [ -f $(NGINX_SRC)/conf_flags ]; then \
 	    eval "$$(sed 's/=(/="/; s/)$$/"/' $(NGINX_SRC)/conf_flags)"; fi; \
-	./configure $$NGX_CONF_FLAGS --with-cc=$(CC) \
+	./configure $$NGX_CONF_FLAGS --with-cc="$(CC)" \
 	    --with-cc-opt="$(CFLAGS) $(WARNINGS) -fPIC" \
 	    --add-dynamic-module=quickblox > configure.log \
 	    || { cat configure.log; exit 1; }
@@ -168,6 +169,15 @@ test-asan:
 	    NGINX_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
 	    $$($(CC) -print-file-name=libubsan.so)" test
 
+# of this run alone; gcov comes with gcc
+
+coverage:
+	@mkdir -p $(BUILD)/coverage
+	find $(BUILD)/coverage -name '*.gcda' -delete
+	$(MAKE) BUILD=$(BUILD)/coverage CC="$(CC) --coverage" \
+	    CFLAGS="-g -O0" test
+	t/coverage $(BUILD)/coverage 95 85
+
 # libFuzzer's targets, two at a time with -j2: what they find is in build/fuzz,
 # and in its corpus what has led to new code
 
@@ -248,4 +258,4 @@ run: $(BUILD)/.run-deps $(MODULE)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test test-asan lint fuzz fuzz-targets run clean
+.PHONY: all test test-asan coverage lint fuzz fuzz-targets run clean
