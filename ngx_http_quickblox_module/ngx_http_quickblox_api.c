@@ -35,6 +35,10 @@ static ngx_int_t ngx_http_quickblox_api_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static ngx_int_t ngx_http_quickblox_api_get_peer(ngx_peer_connection_t *pc,
     void *data);
+static void ngx_http_quickblox_api_free_peer(ngx_peer_connection_t *pc,
+    void *data, ngx_uint_t state);
+static ngx_http_upstream_t *ngx_http_quickblox_api_peer(
+    ngx_peer_connection_t *pc);
 
 static ngx_int_t ngx_http_quickblox_api_create_request(ngx_http_request_t *r);
 static ngx_int_t ngx_http_quickblox_api_reinit_request(ngx_http_request_t *r);
@@ -672,6 +676,9 @@ ngx_http_quickblox_api_init_peer(ngx_http_request_t *r,
     call->get_peer = u->peer.get;
     u->peer.get = ngx_http_quickblox_api_get_peer;
 
+    call->free_peer = u->peer.free;
+    u->peer.free = ngx_http_quickblox_api_free_peer;
+
     return NGX_OK;
 }
 
@@ -691,8 +698,7 @@ ngx_http_quickblox_api_get_peer(ngx_peer_connection_t *pc, void *data)
     ngx_http_request_t         *r;
     ngx_http_quickblox_call_t  *call;
 
-    u = (ngx_http_upstream_t *)
-            ((u_char *) pc - offsetof(ngx_http_upstream_t, peer));
+    u = ngx_http_quickblox_api_peer(pc);
     r = u->input_filter_ctx;
 
     call = ngx_http_quickblox_api_call(r);
@@ -728,6 +734,39 @@ ngx_http_quickblox_api_get_peer(ngx_peer_connection_t *pc, void *data)
     pc->cached = 0;
 
     return NGX_OK;
+}
+
+
+/* what is sent over TLS has been gathered in a buffer of the connection's */
+
+static void
+ngx_http_quickblox_api_free_peer(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t state)
+{
+    ngx_buf_t                  *b;
+    ngx_connection_t           *c;
+    ngx_http_request_t         *r;
+    ngx_http_quickblox_call_t  *call;
+
+    r = ngx_http_quickblox_api_peer(pc)->input_filter_ctx;
+    call = ngx_http_quickblox_api_call(r);
+
+    c = pc->connection;
+    b = (c && c->ssl) ? c->ssl->buf : NULL;
+
+    if (b && b->start) {
+        ngx_explicit_memzero(b->start, b->end - b->start);
+    }
+
+    call->free_peer(pc, data, state);
+}
+
+
+static ngx_http_upstream_t *
+ngx_http_quickblox_api_peer(ngx_peer_connection_t *pc)
+{
+    return (ngx_http_upstream_t *)
+               ((u_char *) pc - offsetof(ngx_http_upstream_t, peer));
 }
 
 

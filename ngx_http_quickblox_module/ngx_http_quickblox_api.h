@@ -60,6 +60,7 @@ struct ngx_http_quickblox_call_s {
     ngx_http_quickblox_home_t          home;
     ngx_resolver_ctx_t                *resolver_ctx;
     ngx_event_get_peer_pt              get_peer;
+    ngx_event_free_peer_pt             free_peer;
 
     ngx_event_t                        timer;
     ngx_event_t                        done;

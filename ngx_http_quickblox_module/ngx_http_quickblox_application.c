@@ -1236,6 +1236,14 @@ ngx_http_quickblox_application_ssl(ngx_conf_t *cf,
     cln->handler = ngx_ssl_cleanup_ctx;
     cln->data = ssl;
 
+#ifdef SSL_OP_CLEANSE_PLAINTEXT
+
+    /* OpenSSL decrypts answers, and so tokens, in a buffer of its own */
+
+    SSL_CTX_set_options(ssl->ctx, SSL_OP_CLEANSE_PLAINTEXT);
+
+#endif
+
     if (ngx_ssl_ciphers(cf, ssl, &app->ssl_ciphers, 0) != NGX_OK) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "invalid \"ssl_ciphers\" of quickblox application "
