@@ -9,7 +9,7 @@
 
 struct ngx_http_quickblox_endpoint_s {
     ngx_http_quickblox_login_t   login;
-    ngx_str_t                    token;     /* of the session, our copy */
+    ngx_str_t                    answer;    /* which may have the token */
     ngx_str_t                    body;      /* the room for it */
     size_t                       received;
     u_char                      *values;
@@ -148,8 +148,8 @@ ngx_http_quickblox_endpoint_cleanup(void *data)
         ngx_explicit_memzero(ep->values, ep->body.len);
     }
 
-    if (ep->token.len) {
-        ngx_explicit_memzero(ep->token.data, ep->token.len);
+    if (ep->answer.len) {
+        ngx_explicit_memzero(ep->answer.data, ep->answer.len);
     }
 }
 
@@ -614,8 +614,6 @@ ngx_http_quickblox_endpoint_logged_in(ngx_http_request_t *r)
 
     /* what the API has just said need not be asked by the next request */
 
-    ctx->endpoint->token = ctx->session.token;
-
     source = ctx->conf->token ? NGX_HTTP_QUICKBLOX_SOURCE_CLIENT
                               : NGX_HTTP_QUICKBLOX_SOURCE_COOKIE;
 
@@ -735,7 +733,6 @@ ngx_http_quickblox_endpoint_end(ngx_http_request_t *r)
     }
 
     if (!ngx_http_quickblox_is_brought(ctx->credential.source)) {
-        ctx->endpoint->token = ctx->session.token;
         ctx->credential.token = ctx->session.token;
     }
 
@@ -948,6 +945,8 @@ ngx_http_quickblox_endpoint_session(ngx_http_request_t *r,
     *p++ = '}';
 
     body.len = p - body.data;
+
+    ctx->endpoint->answer = body;
 
     ngx_http_quickblox_endpoint_send(r, &body);
 }

@@ -80,6 +80,7 @@ static void ngx_http_quickblox_flight_finish(
     ngx_http_quickblox_flight_t *flight, ngx_http_quickblox_result_e result,
     ngx_http_quickblox_session_t *session, time_t retry_after,
     const char *error);
+static void ngx_http_quickblox_flight_forget(void *data);
 
 
 static ngx_str_t  ngx_http_quickblox_expired =
@@ -1300,23 +1301,42 @@ ngx_int_t
 ngx_http_quickblox_flight_share(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_session_t *session)
 {
-    ngx_str_t  token;
+    ngx_str_t           *token;
+    ngx_pool_cleanup_t  *cln;
 
-    if (ngx_http_quickblox_is_brought(ctx->credential.source)) {
-        token = ctx->credential.token;
+    token = &ctx->credential.token;
 
-    } else {
-        token.len = session->token.len;
-        token.data = ngx_pstrdup(r->pool, &session->token);
-        if (token.data == NULL) {
+    if (!ngx_http_quickblox_is_brought(ctx->credential.source)) {
+
+        /* a replay has another one, while subrequests may have the first */
+
+        cln = ngx_pool_cleanup_add(r->pool,
+                                   sizeof(ngx_str_t) + session->token.len);
+        if (cln == NULL) {
             return NGX_ERROR;
         }
+
+        token = cln->data;
+        token->len = session->token.len;
+        token->data = (u_char *) token + sizeof(ngx_str_t);
+        ngx_memcpy(token->data, session->token.data, token->len);
+
+        cln->handler = ngx_http_quickblox_flight_forget;
     }
 
     ctx->session = *session;
-    ctx->session.token = token;
+    ctx->session.token = *token;
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_quickblox_flight_forget(void *data)
+{
+    ngx_str_t *token = data;
+
+    ngx_explicit_memzero(token->data, token->len);
 }
 
 

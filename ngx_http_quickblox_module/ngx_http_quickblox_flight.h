@@ -94,7 +94,7 @@ void ngx_http_quickblox_flight_start(ngx_http_quickblox_flight_t *flight);
 
 /*
  * Gives a request its copy of a session; the token of one held is copied to
- * r->pool.  NGX_OK or NGX_ERROR.
+ * r->pool, and cleansed at its end.  NGX_OK or NGX_ERROR.
  */
 
 ngx_int_t ngx_http_quickblox_flight_share(ngx_http_request_t *r,

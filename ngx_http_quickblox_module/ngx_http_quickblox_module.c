@@ -418,14 +418,6 @@ ngx_http_quickblox_cleanup(void *data)
     ngx_http_quickblox_replay_cancel(ctx);
 
     ngx_http_quickblox_credential_cleanse(&ctx->credential);
-
-    /* a token that the client brought is not ours, or cleansed by now */
-
-    if (ctx->session.token.len
-        && !ngx_http_quickblox_is_brought(ctx->credential.source))
-    {
-        ngx_explicit_memzero(ctx->session.token.data, ctx->session.token.len);
-    }
 }
 
 
