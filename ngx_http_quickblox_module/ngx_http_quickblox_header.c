@@ -145,6 +145,34 @@ ngx_http_quickblox_header_restore(ngx_http_request_t *r,
 }
 
 
+void
+ngx_http_quickblox_header_cleanse(ngx_http_request_t *r)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (ngx_http_quickblox_header_is(&h[i].key,
+                                             &ngx_http_quickblox_authorization)
+                && ngx_http_quickblox_header_is_basic(&h[i].value))
+            {
+                ngx_explicit_memzero(h[i].value.data, h[i].value.len);
+            }
+        }
+    }
+
+    if (r->headers_in.passwd.len) {
+        ngx_explicit_memzero(r->headers_in.passwd.data,
+                             r->headers_in.passwd.len);
+    }
+}
+
+
 /* all headers, and how many of them are removed or changed */
 
 static ngx_uint_t

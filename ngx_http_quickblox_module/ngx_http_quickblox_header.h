@@ -36,4 +36,12 @@ void ngx_http_quickblox_header_restore(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 
 
+/*
+ * Cleanses, at the end of the request, the passwords that the client sent in
+ * Authorization, and the one that nginx has decoded for $remote_user.
+ */
+
+void ngx_http_quickblox_header_cleanse(ngx_http_request_t *r);
+
+
 #endif /* _NGX_HTTP_QUICKBLOX_HEADER_H_INCLUDED_ */

@@ -418,6 +418,11 @@ ngx_http_quickblox_cleanup(void *data)
     ngx_http_quickblox_replay_cancel(ctx);
 
     ngx_http_quickblox_credential_cleanse(&ctx->credential);
+
+    if (ctx->conf && ctx->conf->basic) {
+        ngx_http_quickblox_header_restore(ctx->request, ctx);
+        ngx_http_quickblox_header_cleanse(ctx->request);
+    }
 }
 
 
