@@ -22,7 +22,7 @@ SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
 PAGE        = ngx_http_quickblox_module/ngx_http_quickblox_status.html
 UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
               message_test table_test)
-PRELOADS    = $(addprefix $(BUILD)/unit/, fail.so heap.so)
+PRELOADS    = $(addprefix $(BUILD)/unit/, fail.so heap.so keep.so)
 
 FUZZERS     = $(patsubst fuzz/%.c, $(BUILD)/unit/%_fuzz, \
               $(filter-out fuzz/main.c, $(wildcard fuzz/*.c)))
