@@ -245,7 +245,7 @@ for my $case (
 
 {
     my $bad = Gateway->new;
-    my $nginx = $bad->nginx(<<'END', module => 0);
+    my $nginx = $bad->nginx(<<'END', module => 0, level => 'info');
 server {
     listen 127.0.0.1:%%PORT_0%%;
     return 200;

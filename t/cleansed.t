@@ -13,6 +13,7 @@ no warnings qw(experimental::signatures portable);
 use lib 't/lib';
 
 use Gateway;
+use List::Util qw(uniq);
 use MIME::Base64 qw(encode_base64);
 use Test::More;
 
@@ -213,6 +214,7 @@ for my $round (1 .. $ROUNDS) {
 
         my $cookie = login("/$to/login", "one with a cookie", $form);
         expect(200, path => "/$to/", headers => [[Cookie => "qb=$cookie"]]);
+        secret('a token', $_->{token}) for $api->sessions;
         expect(200, method => 'POST', path => "/$to/logout",
             headers => [[Cookie => "qb=$cookie"]]);
 
@@ -247,7 +249,7 @@ my $size = 0;
 $size += length for @memory;
 
 sub found ($secrets, $own) {
-    my $any = join '|', map { quotemeta } @$secrets;
+    my $any = join '|', map { quotemeta } uniq @$secrets;
     my @found;
 
     for my $memory (@memory) {
@@ -267,7 +269,7 @@ note sprintf '%d MB are looked through', $size >> 20;
 for my $kind (sort keys %secrets) {
     my @found = found($secrets{$kind}, $own{$kind});
 
-    is scalar(@found), 0, "T24: $kind, of " . @{$secrets{$kind}}
+    is scalar(@found), 0, "T24: $kind, of " . uniq @{$secrets{$kind}}
         or diag join "\n", @found[0 .. ($#found < 4 ? $#found : 4)];
 }
 

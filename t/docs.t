@@ -209,7 +209,8 @@ my $nginx = sub ($heading, $extra = '', $number = 0) {
 
     my $nginx = $t->nginx(Docs::http($t, $text,
         api => '127.0.0.1:' . $api->port,
-        backend => '127.0.0.1:' . $backend->port) . $extra);
+        backend => '127.0.0.1:' . $backend->port) . $extra,
+        level => 'info');
 
     $backend->reset;
     return $nginx;

@@ -1063,6 +1063,9 @@ unlink files();
             'error_page, proxied: without what was read'
             if $name !~ /origin|type|large$/;
     }
+
+    # Those that were refused unread, which nginx hands on to the page.
+    unlink files();
 }
 
 for my $query ('', '?a=1') {

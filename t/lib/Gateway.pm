@@ -64,9 +64,11 @@ that ends early gets the same checks, by its exit code.
 
 =item $t->secret($string, ...)
 
-Must not be found in error logs, nor in the default access log, nor in what
-C<nginx -t> said.  The API's auth_secret, API keys, passwords and tokens are
-known without (strings of less than 8 bytes are not looked for).
+Must not be found in logs and temporary files, nor in what C<nginx -t> said.
+Known without: the API's passwords, keys and tokens, the secrets that a
+configuration has or names files of, what clients log in with, and the sealed
+cookies that they are given (strings of less than 8 bytes are not looked for).
+A secret of the gateway's, and a password, may be in no answer either.
 $t->public($string) takes one off the list.
 
 =item $t->wait_for(sub { ... }, $what, $timeout)
@@ -133,6 +135,9 @@ NGINX is the binary to test, QUICKBLOX_MODULE the module's file (default
 build/ngx_http_quickblox_module.so), QUICKBLOX_STATIC=1 a binary that has the
 module inside.  NGINX_PRELOAD is preloaded into nginx alone; ASAN_OPTIONS and
 UBSAN_OPTIONS are passed on, with a log_path of the test's.
+QUICKBLOX_VALGRIND is the command of valgrind to run nginx under, with all
+waits ten times as long; QUICKBLOX_DEBUG=1 puts error logs without a level of
+their own at debug.
 
 =head1 THE API
 
@@ -276,9 +281,11 @@ use Carp qw(croak);
 use Cwd ();
 use File::Basename ();
 use File::Temp ();
-use Gateway::Client ();
+use Gateway::Client qw($PATIENCE);
 use Gateway::Control ();
 use Gateway::Nginx ();
+use Gateway::Secrets qw(learn_public learn_request learn_response
+    learn_secrets secrets_in secrets_in_answers secrets_in_file);
 use IO::Socket::INET ();
 use IO::Socket::UNIX ();
 use Mojo::JSON qw(encode_json);
@@ -302,8 +309,6 @@ sub new ($class, %opt) {
         %opt,
         ports => {},
         locks => [],
-        secrets => {jyqGNhbGxkvBTgd => 1},
-        public => {},
         said => '',
         nginxes => [],
         children => [],
@@ -341,7 +346,7 @@ sub read ($self, $name) {
 }
 
 sub wait_for ($self, $condition, $what = 'change', $timeout = 10) {
-    my $deadline = Time::HiRes::time() + $timeout;
+    my $deadline = Time::HiRes::time() + $timeout * $PATIENCE;
 
     until ($condition->()) {
         croak "no $what after $timeout s" if Time::HiRes::time() > $deadline;
@@ -353,17 +358,9 @@ sub wait_for ($self, $condition, $what = 'change', $timeout = 10) {
 
 sub allow ($self, @patterns) { return push @{$self->{allow}}, @patterns }
 
-sub secret ($self, @secrets) {
-    $self->{secrets}{$_} = 1 for @secrets;
+sub secret ($self, @secrets) { return learn_secrets(@secrets) }
 
-    return;
-}
-
-sub public ($self, @strings) {
-    $self->{public}{$_} = 1 for @strings;
-
-    return;
-}
+sub public ($self, @strings) { return learn_public(@strings) }
 
 sub module ($self) {
     return if $ENV{QUICKBLOX_STATIC};
@@ -689,7 +686,7 @@ sub _run (@command) {
 }
 
 sub curl ($self, @args) {
-    return _run('curl', '-sS', '--max-time', 30, @args);
+    return _run('curl', '-sS', '--max-time', 30 * $PATIENCE, @args);
 }
 
 sub h2 ($self, $path, %opt) {
@@ -716,15 +713,21 @@ sub h2 ($self, $path, %opt) {
             '@' . $self->write('body-' . ++$self->{bodies}, $opt{body});
     }
 
+    learn_request($headers, $opt{body} // '');
+
     my $run = $self->curl(@args, "$scheme://127.0.0.1:$port$path");
     my ($head, $body) = split /\r\n\r\n/, $run->{stdout}, 2;
     my ($line, @lines) = split /\r\n/, $head // '';
     my ($version, $status) = ($line // '') =~ m{^HTTP/(\S+) (\d+)};
 
+    my @pairs = map { [split /:\s*/, $_, 2] } @lines;
+
+    learn_response(\@pairs, $run->{stdout});
+
     return Gateway::Response->new(
         status => $status,
         version => $version,
-        headers => [map { [split /:\s*/, $_, 2] } @lines],
+        headers => \@pairs,
         body => $body // '',
         raw => $run->{stdout},
         complete => $run->{exit} == 0 ? 1 : 0,
@@ -751,11 +754,18 @@ sub _finish ($self) {
         push @wrong, $nginx->complaints(@{$self->{allow}});
 
         for my $name (qw(error_log stderr access_log)) {
-            push @wrong, $self->_leaks("$nginx->{name} $name", $nginx->$name);
+            push @wrong, secrets_in("$nginx->{name} $name", $nginx->$name);
         }
+
+        push @wrong, $self->_files($nginx);
     }
 
-    push @wrong, $self->_leaks('nginx -t', $self->{said});
+    push @wrong, secrets_in('nginx -t', $self->{said}), secrets_in_answers();
+
+    # Of "nginx -t" as well.
+    for my $report (glob "$self->{dir}/*/sanitizer.*") {
+        push @wrong, Gateway::Nginx::_slurp($report) if -s $report;
+    }
 
     $_->stop for @{$self->{children}};
     @{$self->{locks}} = ();
@@ -764,38 +774,17 @@ sub _finish ($self) {
     return @wrong;
 }
 
-sub _leaks ($self, $where, $text) {
-    my @secrets = grep { length >= 8 && !$self->{public}{$_} }
-        keys %{$self->{secrets}};
+# Further logs, and what was written in the directories of temporary files.
+sub _files ($self, $nginx) {
+    my @wrong;
 
-    return if !length $text;
+    require File::Find;
+    File::Find::find({no_chdir => 1, wanted => sub {
+        return if !-f || m{/(?:error|access|stderr)\.log$|/nginx\.conf$};
+        push @wrong, secrets_in_file($_, Gateway::Nginx::_slurp($_));
+    }}, $nginx->dir);
 
-    # Perl is quick to find that none of a thousand is there; with ten
-    # thousand, or with what may come before them, it is not.
-    my @any;
-
-    while (my @some = splice @secrets, 0, 1000) {
-        my $any = join '|', map { quotemeta } @some;
-        push @any, $any if $text =~ /$any/;
-    }
-
-    return if !@any;
-
-    my $any = join '|', @any;
-    my (@found, %found);
-
-    # A record may have several lines.  At level debug nginx itself writes all
-    # headers down; only what the module says there is its own affair.
-    for my $record (split m{^(?=\d{4}/\d\d/\d\d )}m, $text) {
-        next if $record =~ /^\S+ \S+ \[debug\] \d+#\d+: (?:\*\d+ )?(.*)/
-            && $1 !~ /^(?:http )?quickblox/;
-
-        while ($record =~ /(.{0,60})($any)/g) {
-            push @found, "a secret in $where: $1\[$2]" if !$found{$2}++;
-        }
-    }
-
-    return @found;
+    return @wrong;
 }
 
 sub _remove ($self) {

@@ -12,13 +12,21 @@ use feature 'signatures';
 no warnings 'experimental::signatures';
 
 use Errno qw(EAGAIN EINPROGRESS EINTR EWOULDBLOCK);
+use Exporter qw(import);
+use Gateway::Secrets qw(learn_request learn_response);
 use IO::Socket::INET ();
 use Mojo::JSON qw(encode_json);
 use Socket qw(SOL_SOCKET SO_LINGER TCP_NODELAY IPPROTO_TCP);
 use Time::HiRes qw(time);
 
+our @EXPORT_OK = qw($PATIENCE);
+
+# What every wait takes longer at most, as under valgrind all does.
+our $PATIENCE = $ENV{QUICKBLOX_VALGRIND} ? 10 : 1;
+
 # Options: host, port, ssl => 1 (with ca, sni, and whatever else
-# IO::Socket::SSL takes in ssl_options), timeout.
+# IO::Socket::SSL takes in ssl_options), timeout, control => 1 (what is said is
+# the test's own).
 sub new ($class, %opt) {
     my $self = bless {
         host => '127.0.0.1',
@@ -31,7 +39,7 @@ sub new ($class, %opt) {
     my $socket = IO::Socket::INET->new(
         PeerAddr => $self->{host},
         PeerPort => $self->{port},
-        Timeout => $self->{timeout},
+        Timeout => $PATIENCE * $self->{timeout},
     );
 
     if (!$socket) {
@@ -50,7 +58,7 @@ sub new ($class, %opt) {
             SSL_verifycn_scheme => 'http',
             ($self->{ca} ? (SSL_ca_file => $self->{ca})
                 : (SSL_verify_mode => 0)),
-            Timeout => $self->{timeout},
+            Timeout => $PATIENCE * $self->{timeout},
             %{$self->{ssl_options} // {}},
         ) or do {
             $self->{error} = 'tls: ' . IO::Socket::SSL::errstr();
@@ -88,6 +96,8 @@ sub format ($self, %req) {
         push @headers, ['Content-Type', 'application/json']
             if !$has->('content-type');
     }
+
+    learn_request(\@headers, $body) if !$self->{control};
 
     if ($req{chunked}) {
         push @headers, ['Transfer-Encoding', 'chunked'];
@@ -192,7 +202,7 @@ sub _pull ($self, $deadline) {
 }
 
 sub finish ($self, $timeout = undef) {
-    my $deadline = time + ($timeout // $self->{timeout});
+    my $deadline = time + $PATIENCE * ($timeout // $self->{timeout});
     my $res = Gateway::Response->new;
     my @interim;
 
@@ -207,6 +217,7 @@ sub finish ($self, $timeout = undef) {
     $res->{interim} = \@interim;
 
     my $whole = $self->_body($res, $deadline);
+    learn_response($res->{headers}, $res->{raw}) if !$self->{control};
     return $self->_fail($res) if !$whole;
 
     $res->{complete} = 1;
@@ -336,7 +347,7 @@ sub post ($self, $path, $body = '', %req) {
 
 # Bytes until the pattern has been read, the end, or the deadline.
 sub read_until ($self, $pattern, $timeout = undef) {
-    my $deadline = time + ($timeout // $self->{timeout});
+    my $deadline = time + $PATIENCE * ($timeout // $self->{timeout});
 
     while ($self->{in} !~ $pattern) {
         $self->_pull($deadline) or last;
@@ -350,7 +361,7 @@ sub read_until ($self, $pattern, $timeout = undef) {
 
 # All bytes until the end.
 sub read_all ($self, $timeout = undef) {
-    my $deadline = time + ($timeout // $self->{timeout});
+    my $deadline = time + $PATIENCE * ($timeout // $self->{timeout});
 
     1 while $self->_pull($deadline);
 
@@ -362,7 +373,7 @@ sub read_all ($self, $timeout = undef) {
 
 # True once the other side has closed.
 sub closed ($self, $timeout = undef) {
-    my $deadline = time + ($timeout // $self->{timeout});
+    my $deadline = time + $PATIENCE * ($timeout // $self->{timeout});
 
     1 while $self->_pull($deadline);
 

@@ -10,7 +10,7 @@ use feature 'signatures';
 no warnings 'experimental::signatures';
 
 use Carp qw(croak);
-use Gateway::Client ();
+use Gateway::Client qw($PATIENCE);
 use MIME::Base64 qw(decode_base64 encode_base64);
 use POSIX ();
 use Time::HiRes qw(time);
@@ -83,7 +83,7 @@ sub control ($self, $name, $data = undef) {
     # A connection kept since the last call may be gone.
     for my $try (1, 2) {
         $self->{client} //= Gateway::Client->new(
-            port => $self->{control}, timeout => 30);
+            port => $self->{control}, timeout => 30, control => 1);
 
         $res = $self->{client}->request(
             path => "/-/$name",
@@ -131,7 +131,7 @@ sub wait_held ($self, $count, $timeout = 10) {
 }
 
 sub _wait ($self, $timeout, $what, $condition) {
-    my $deadline = time + $timeout;
+    my $deadline = time + $timeout * $PATIENCE;
 
     while (!$condition->()) {
         croak "no $what after $timeout s" if time > $deadline;

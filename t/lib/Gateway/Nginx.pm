@@ -8,13 +8,16 @@ use feature 'signatures';
 no warnings 'experimental::signatures';
 
 use Carp qw(croak);
+use Gateway::Client qw($PATIENCE);
+use Gateway::Secrets qw(learn_configuration);
 use IO::Socket::INET ();
 use POSIX ();
 use Time::HiRes qw(time);
 
 # gateway: the test; name: its own directory; http: the text of the block.
 sub new ($class, %opt) {
-    my $self = bless {workers => 1, level => 'info', %opt, owner => $$},
+    my $level = $ENV{QUICKBLOX_DEBUG} ? 'debug' : 'info';
+    my $self = bless {workers => 1, level => $level, %opt, owner => $$},
         $class;
 
     $self->{dir} = "$self->{gateway}{dir}/$self->{name}";
@@ -79,14 +82,25 @@ END
     print $file $text;
     close $file;
 
+    learn_configuration($text, $self->{env} // {});
+
     return;
 }
 
 sub command ($self, @more) {
     my $dir = $self->{dir};
 
-    return (@{$self->{under} // []}, binary(), '-p', "$dir/",
-        '-c', "$dir/nginx.conf", @more);
+    return (@{$self->{under} // []}, $self->_valgrind, binary(), '-p',
+        "$dir/", '-c', "$dir/nginx.conf", @more);
+}
+
+# The processes' reports are where a sanitizer's would be.  Not by
+# VALGRIND_OPTS, as nginx gives a new binary no environment.
+sub _valgrind ($self) {
+    my @valgrind = split ' ', $ENV{QUICKBLOX_VALGRIND} // '';
+
+    return @valgrind ? (@valgrind, '--error-exitcode=0',
+        "--log-file=$self->{dir}/sanitizer.%p") : ();
 }
 
 # Runs in a child that is to become nginx.
@@ -151,7 +165,7 @@ sub start ($self) {
 
     $self->{pid} = $pid;
 
-    my $deadline = time + 20;
+    my $deadline = time + 20 * $PATIENCE;
 
     for my $port (@{$self->{listens}}) {
         until (IO::Socket::INET->new(PeerAddr => '127.0.0.1',
@@ -181,7 +195,7 @@ sub _expected ($self) {
 }
 
 sub _until ($self, $what, $timeout, $condition) {
-    my $deadline = time + $timeout;
+    my $deadline = time + $timeout * $PATIENCE;
 
     while (!$condition->()) {
         croak "no $what after $timeout s:\n" . $self->error_log
@@ -218,8 +232,7 @@ sub workers ($self, %opt) {
             = $text =~ /^(\d+) \(.*\) (\S) (\d+)/s or next;
         next if $parent != $master || $state eq 'Z';
 
-        open my $line, '<', "/proc/$pid/cmdline" or next;
-        my $title = do { local $/; <$line> } // next;
+        my $title = _title($pid) // next;
         next if $title !~ /worker process/;
         next if $title =~ /shutting down/ && !$opt{all};
         push @workers, $pid;
@@ -228,6 +241,27 @@ sub workers ($self, %opt) {
     @workers = sort { $a <=> $b } @workers;
 
     return @workers;
+}
+
+# Under valgrind the title that nginx gives itself does not show: a worker has
+# an event loop, and sockets that listen until it shuts down.
+sub _title ($pid) {
+    open my $file, '<', "/proc/$pid/cmdline" or return;
+    my $title = do { local $/; <$file> };
+
+    return $title if !$ENV{QUICKBLOX_VALGRIND};
+
+    my %open = map { (readlink($_) // '') => 1 } glob "/proc/$pid/fd/*";
+    return '' if !$open{'anon_inode:[eventpoll]'};
+
+    open my $sockets, '<', "/proc/$pid/net/tcp" or return;
+
+    return 'worker process' if grep {
+        my @field = split;
+        $field[3] eq '0A' && $open{"socket:[$field[9]]"}
+    } <$sockets>;
+
+    return 'worker process is shutting down';
 }
 
 # SIGHUP, with another configuration if one is given.  Waits for the new
@@ -269,7 +303,7 @@ sub stop ($self, $timeout = 15) {
 
     kill QUIT => $pid;
 
-    my $deadline = time + $timeout;
+    my $deadline = time + $timeout * $PATIENCE;
 
     while (waitpid($pid, POSIX::WNOHANG()) != $pid) {
         if (time > $deadline) {
@@ -295,10 +329,10 @@ sub kill_all ($self) {
     my @workers = $self->workers(all => 1);
     kill TERM => $self->{pid};
 
-    for (1 .. 500) {
+    for (1 .. 500 * $PATIENCE) {
         last if waitpid($self->{pid}, POSIX::WNOHANG()) == $self->{pid};
         select undef, undef, undef, 0.01;
-        next if $_ < 500;
+        next if $_ < 500 * $PATIENCE;
         kill KILL => $self->{pid}, @workers;
         waitpid $self->{pid}, 0;
     }
@@ -329,7 +363,7 @@ sub wait_log ($self, $pattern, $timeout = 10) {
     return @found;
 }
 
-# Everything wrong that the logs and reports tell of.
+# Everything wrong that the logs tell of.
 sub complaints ($self, @allowed) {
     my @wrong;
 
@@ -338,10 +372,6 @@ sub complaints ($self, @allowed) {
             |Sanitizer|runtime\ error/x;
         next if grep { $line =~ $_ } @allowed;
         push @wrong, $line;
-    }
-
-    for my $report (glob "$self->{dir}/sanitizer.*") {
-        push @wrong, _slurp($report);
     }
 
     push @wrong, 'nginx did not end at QUIT' if $self->{late};
