@@ -1,9 +1,12 @@
 # make            the module for the nginx that is installed
 # make test       the tests; installs what they need
 # make test-asan  the same under AddressSanitizer and UBSan
+# make test-valgrind
+#                 the same under valgrind's memcheck
+# make test-debug the same with each error log at level debug
+# make coverage   what the tests run of the module, which must be nearly all
 # make lint       the analysers of gcc and clang, clang-tidy, cppcheck; says
 #                 nothing but what it finds
-# make coverage   what the tests run of the module, which must be nearly all
 # make fuzz       each fuzz target for FUZZ_SECONDS, under both sanitizers
 # make run        nginx with the module, a login page, a backend and a stand-in
 #                 API
@@ -47,6 +50,8 @@ TEST_DEPS   = $(RUN_DEPS) perl nghttp2-client faketime uwsgi-core \
               uwsgi-plugin-psgi python3-grpcio chromium
 FUZZ_DEPS   = clang libclang-rt-dev
 LINT_DEPS   = clang clang-tidy cppcheck
+
+VALGRIND_DEPS = valgrind libc6-dbg
 
 PROVE       = prove -j2 --timer
 
@@ -129,6 +134,9 @@ $(BUILD)/.run-deps:
 $(BUILD)/.test-deps: Makefile
 	@$(call install-deps,$(TEST_DEPS))
 
+$(BUILD)/.valgrind-deps:
+	@$(call install-deps,$(VALGRIND_DEPS))
+
 $(BUILD)/.fuzz-deps:
 	@$(call install-deps,$(FUZZ_DEPS))
 
@@ -177,6 +185,19 @@ coverage:
 	$(MAKE) BUILD=$(BUILD)/coverage CC="$(CC) --coverage" \
 	    CFLAGS="-g -O0" test
 	t/coverage $(BUILD)/coverage 95 85
+
+# a definite loss is what nothing points to any more when a process ends
+
+VALGRIND    = valgrind -q --suppressions=$(CURDIR)/t/valgrind.supp \
+              --trace-children=yes --leak-check=full --num-callers=30 \
+              --show-leak-kinds=definite --errors-for-leak-kinds=definite \
+              --error-exitcode=99
+
+test-valgrind: $(BUILD)/.valgrind-deps
+	QUICKBLOX_VALGRIND="$(VALGRIND)" $(MAKE) test
+
+test-debug:
+	QUICKBLOX_DEBUG=1 $(MAKE) test
 
 # libFuzzer's targets, two at a time with -j2: what they find is in build/fuzz,
 # and in its corpus what has led to new code
@@ -258,4 +279,5 @@ run: $(BUILD)/.run-deps $(MODULE)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test test-asan coverage lint fuzz fuzz-targets run clean
+.PHONY: all test test-asan test-valgrind test-debug coverage lint fuzz \
+        fuzz-targets run clean

@@ -14,8 +14,8 @@ use Test::More;
 
 my ($library) = glob '/usr/lib/*/faketime/libfaketime.so.1';
 plan skip_all => 'no libfaketime' if !$library;
-plan skip_all => 'libfaketime does not start under a sanitizer'
-    if $ENV{NGINX_PRELOAD};
+plan skip_all => 'no libfaketime under a sanitizer or valgrind'
+    if $ENV{NGINX_PRELOAD} || $ENV{QUICKBLOX_VALGRIND};
 
 my $t = Gateway->new;
 my $api = $t->api;

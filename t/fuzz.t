@@ -25,7 +25,8 @@ for my $target (@targets) {
     cmp_ok scalar(@seeds), '>=', 10, "$target: there are seeds";
     cmp_ok scalar(@seeds), '<=', 60, "$target: but not too many";
 
-    my $said = run("$units/${target}_fuzz", @seeds);
+    my $said = run(split(' ', $ENV{QUICKBLOX_VALGRIND} // ''),
+        "$units/${target}_fuzz", @seeds);
     is $said, @seeds . " inputs\n", "$target: all is as it should be";
 }
 

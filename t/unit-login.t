@@ -10,4 +10,6 @@ use FindBin;
 my $units = $ENV{QUICKBLOX_UNITS} // "$FindBin::Bin/../build/unit";
 my $test = "$units/login_test";
 
-exec { $test } $test or die "$test: $!\n";
+my @command = (split(' ', $ENV{QUICKBLOX_VALGRIND} // ''), $test);
+
+exec { $command[0] } @command or die "$command[0]: $!\n";

@@ -1339,6 +1339,13 @@ remains(void (*function)(void), u_char *stack)
     size_t      i;
     ngx_uint_t  n;
 
+    /* to valgrind, what lies on a stack that was left is no memory */
+
+    if (getenv("QUICKBLOX_VALGRIND")) {
+        function();
+        return 0;
+    }
+
     ngx_memset(stack, 0, STACK);
 
     if (getcontext(&stack_other) == -1) {
@@ -1631,17 +1638,6 @@ test_two(void)
     free(good.data);
     stop(&old);
     stop(&cookie);
-}
-
-
-static double
-seconds(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-
-    return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
 

@@ -661,17 +661,6 @@ test_damaged(void)
 }
 
 
-static double
-seconds(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-
-    return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
-
 static void
 test_sizes(void)
 {
