@@ -1,5 +1,6 @@
 # make            the module for the nginx that is installed
 # make test       the tests; installs what they need
+# make test-long  the same with all that takes long: less than an hour
 # make test-asan  the same under AddressSanitizer and UBSan
 # make test-valgrind
 #                 the same under valgrind's memcheck
@@ -8,6 +9,9 @@
 # make lint       the analysers of gcc and clang, clang-tidy, cppcheck; says
 #                 nothing but what it finds
 # make fuzz       each fuzz target for FUZZ_SECONDS, under both sanitizers
+# make bench      CPU time of a request by the side of what else does the job
+# make bench-instructions
+#                 instructions of a request, by callgrind
 # make run        nginx with the module, a login page, a backend and a stand-in
 #                 API
 
@@ -52,6 +56,8 @@ FUZZ_DEPS   = clang libclang-rt-dev
 LINT_DEPS   = clang clang-tidy cppcheck
 
 VALGRIND_DEPS = valgrind libc6-dbg
+BENCH_DEPS  = $(RUN_DEPS) perl wrk libnginx-mod-http-lua libnginx-mod-http-js \
+              haproxy gnuplot-nox valgrind
 
 PROVE       = prove -j2 --timer
 
@@ -153,6 +159,9 @@ $(BUILD)/promtool: | $(BUILD)/.test-deps
 	&& mv prometheus/usr/bin/promtool promtool.new \
 	&& rm -rf prometheus prometheus_*.deb && mv promtool.new promtool
 
+$(BUILD)/.bench-deps:
+	@$(call install-deps,$(BENCH_DEPS))
+
 # a machine may have a Node.js that is no package
 
 $(BUILD)/.node-deps: package.json package-lock.json
@@ -167,6 +176,9 @@ test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(BUILD)/promtool $(MODULE) \
 	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
 	    QUICKBLOX_PROMTOOL=$(CURDIR)/$(BUILD)/promtool \
 	    $(PROVE) t/
+
+test-long:
+	QUICKBLOX_LONG=1 $(MAKE) test
 
 # the module built with sanitizers, their libraries preloaded into nginx
 
@@ -273,11 +285,31 @@ $(BUILD)/lint/%: %.c $(LINT_H) .clang-tidy Makefile \
 	    || { cat $@.log; exit 1; }
 	@touch $@
 
+# results are in bench/results, and explained in docs/performance.md
+
+BENCH       = $(BUILD)/bench/send $(BUILD)/bench/floor.so
+RIG         = NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
+              BENCH_BUILD=$(CURDIR)/$(BUILD)/bench
+
+$(BUILD)/bench/send: bench/send.c
+	mkdir -p $(BUILD)/bench
+	$(CC) $(CFLAGS) $(WARNINGS) -o $@ $<
+
+$(BUILD)/bench/%.so: bench/%.c $(BUILD)/nginx/objs/Makefile
+	mkdir -p $(BUILD)/bench
+	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -fPIC -shared -o $@ $<
+
+bench: $(BUILD)/.bench-deps $(MODULE) $(BENCH)
+	$(RIG) bench/run
+
+bench-instructions: $(BUILD)/.bench-deps $(MODULE) $(BENCH)
+	$(RIG) bench/instructions
+
 run: $(BUILD)/.run-deps $(MODULE)
 	@NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) t/run
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all test test-asan test-valgrind test-debug coverage lint fuzz \
-        fuzz-targets run clean
+.PHONY: all test test-long test-asan test-valgrind test-debug coverage lint \
+        fuzz fuzz-targets bench bench-instructions run clean

@@ -64,6 +64,12 @@ my @broken = grep {
 
 is_deeply \@broken, [], 'no broken links';
 
+my ($table) = grep { $_->{heading} eq 'Sizing' }
+    Docs::blocks('docs/performance.md');
+
+is $table->{text}, scalar(`$^X bench/fleet`),
+    'the calls of several gateways are those that the script tells';
+
 
 # Directives
 
