@@ -28,7 +28,7 @@ MODULE      = $(BUILD)/ngx_http_quickblox_module.so
 SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
 PAGE        = ngx_http_quickblox_module/ngx_http_quickblox_status.html
 UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
-              message_test table_test)
+              message_test model_test table_test)
 PRELOADS    = $(addprefix $(BUILD)/unit/, fail.so heap.so keep.so)
 
 FUZZERS     = $(patsubst fuzz/%.c, $(BUILD)/unit/%_fuzz, \
@@ -93,7 +93,7 @@ $(BUILD)/unit/%_test: t/unit/%_test.c t/unit/unit.h $(SOURCES) \
 	mkdir -p $(BUILD)/unit
 	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -o $@ $< $(addprefix \
 	    ngx_http_quickblox_module/ngx_http_quickblox_, $($*_PARTS)) \
-	    -lcrypto -lcjson
+	    -lcrypto -lcjson -lm
 
 $(BUILD)/unit/%.so: t/preload/%.c $(BUILD)/nginx/objs/Makefile
 	mkdir -p $(BUILD)/unit
@@ -110,6 +110,15 @@ $(BUILD)/libnginx.so: fuzz/library.pl $(MODULE) $(wildcard $(NGINX))
 $(BUILD)/module.a: $(MODULE)
 	rm -f $@
 	$(AR) rc $@ $(BUILD)/nginx/objs/addon/ngx_http_quickblox_module/*.o
+
+# what it links, too, but for the file that it includes
+
+$(BUILD)/unit/model_test: t/unit/model_test.c t/unit/unit.h \
+    $(BUILD)/module.a $(BUILD)/libnginx.so
+	mkdir -p $(BUILD)/unit
+	$(CC) $(CFLAGS) $(WARNINGS) -fPIC $(INCLUDES) -o $@ $< \
+	    $(BUILD)/module.a -L $(BUILD) -Wl,-rpath,$(CURDIR)/$(BUILD) \
+	    -lnginx -lssl -lcrypto -lcjson
 
 $(BUILD)/unit/%_fuzz: fuzz/%.c fuzz/fuzz.h fuzz/main.c $(BUILD)/module.a \
     $(BUILD)/libnginx.so
