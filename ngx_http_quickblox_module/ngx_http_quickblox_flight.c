@@ -692,9 +692,22 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
 
     if (!ngx_http_quickblox_is_brought(flight->credential.source)) {
 
-        if (ngx_http_quickblox_zone_ended(flight->application,
-                                          &flight->credential, flight->lease))
+        switch (ngx_http_quickblox_zone_ended(flight->application,
+                                              &flight->credential,
+                                              flight->lease))
         {
+        case NGX_DECLINED:
+
+            /* it is made anew already */
+
+            flight->polling = 1;
+            flight->retried = 0;
+            flight->deadline = 0;
+
+            ngx_http_quickblox_flight_poll(&flight->poll);
+            return;
+
+        case NGX_OK:
             ngx_http_quickblox_flight_tell(flight);
         }
 

@@ -1063,14 +1063,18 @@ ngx_http_quickblox_zone_remove(ngx_http_quickblox_table_t *table,
 }
 
 
-ngx_uint_t
+ngx_int_t
 ngx_http_quickblox_zone_ended(ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease)
 {
-    ngx_uint_t                    ended;
+    ngx_int_t                     rc;
     ngx_http_quickblox_record_t  *record;
 
-    ended = 0;
+    if (lease == 0) {
+        return NGX_DONE;
+    }
+
+    rc = NGX_DECLINED;
 
     ngx_http_quickblox_zone_lock(app);
 
@@ -1078,14 +1082,14 @@ ngx_http_quickblox_zone_ended(ngx_http_quickblox_application_t *app,
 
     record = ngx_http_quickblox_zone_claimed(app, credential, lease);
 
-    if (record && !(record->flags & NGX_HTTP_QUICKBLOX_TOLD)) {
+    if (record) {
+        rc = (record->flags & NGX_HTTP_QUICKBLOX_TOLD) ? NGX_DONE : NGX_OK;
         record->flags |= NGX_HTTP_QUICKBLOX_TOLD;
-        ended = 1;
     }
 
     ngx_http_quickblox_zone_unlock(app);
 
-    return ended;
+    return rc;
 }
 
 
@@ -1195,7 +1199,12 @@ ngx_http_quickblox_zone_drop(ngx_http_quickblox_application_t *app,
     rc = (record->flags & NGX_HTTP_QUICKBLOX_TOLD) ? NGX_DONE : NGX_OK;
 
     record->expires = 0;
-    record->lease = 0;
+
+    /* a look-up may still say that it lives, but not once it is made anew */
+
+    if (rc == NGX_OK) {
+        record->lease = 0;
+    }
 
 done:
 

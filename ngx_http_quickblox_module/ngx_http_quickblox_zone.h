@@ -138,10 +138,11 @@ ngx_uint_t ngx_http_quickblox_zone_reject(
 
 /*
  * A session held has ended, as is found under a lease, but stays until there
- * is a new one.  Returns 1 when nobody has found it out before, else 0.
+ * is a new one.  NGX_OK when nobody has found it out before, NGX_DONE when
+ * somebody has, NGX_DECLINED when it was dropped or claimed by another.
  */
 
-ngx_uint_t ngx_http_quickblox_zone_ended(
+ngx_int_t ngx_http_quickblox_zone_ended(
     ngx_http_quickblox_application_t *app,
     ngx_http_quickblox_credential_t *credential, uint32_t lease);
 

@@ -54,6 +54,12 @@ server {
         quickblox_session user;
         proxy_pass %%BACKEND%%;
     }
+    location /user/forget {
+        quickblox chat;
+        quickblox_session user;
+        quickblox_forget on;
+        proxy_pass %%BACKEND%%;
+    }
     location /api/ {
         quickblox chat;
         proxy_pass %%API%%/;
@@ -179,6 +185,54 @@ for my $workers (1, 2, 4) {
     is statuses(map { $_->finish } @clients),
         '8 x 200 MISS, 72 x 200 WAIT', 'for eighty requests';
 
+    $nginx->stop;
+}
+
+
+# F33: a session held that is found to have ended twice, by its validation and
+# by an upstream's answer, in either order: one login makes it anew.
+
+for my $order ('the validation', 'the upstream') {
+    my $nginx = $t->nginx(configuration($patient), workers => 2);
+    my ($one, $two) = one_to_each($nginx);
+    my $name = "F33: $order knows last";
+
+    $backend->answer('/user/late', hold => 1, status => 401,
+        body => $EXPIRED, times => 1);
+
+    my $late = $t->start(path => '/user/late');
+    $backend->wait_held(1);
+
+    $two->get('/user/forget');
+    $api->expire($backend->last_request('/user/forget')->header('QB-Token'));
+    $api->reset_calls;
+
+    # The one that is held is answered as its time comes.
+    $api->fail(endpoint => $order eq 'the upstream' ? $LOGIN : $VALIDATION,
+        hold => 1, times => 1);
+    $one->start(path => '/user/a', keepalive => 1);
+    $api->wait_held(1);
+
+    $backend->release;
+
+    if ($order eq 'the upstream') {
+        wait_requests(2);
+        $backend->wait_hits('/user/late');
+        $api->release;
+    }
+
+    my $after = $late->finish if $order eq 'the validation';
+    $api->release;
+
+    is statuses($one->finish), '1 x 200 MISS', "$name: who asks is served";
+    is +($after // $late->finish)->status, 200, 'and who was replayed';
+    is $api->calls($LOGIN), 1, 'after one login';
+    is $backend->last_request('/user/a')->header('QB-Token'),
+        $backend->last_request('/user/late')->header('QB-Token'),
+        'with one session';
+
+    $api->heal;
+    $backend->heal;
     $nginx->stop;
 }
 
