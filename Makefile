@@ -29,7 +29,8 @@ SOURCES     = $(wildcard ngx_http_quickblox_module/*.[ch])
 PAGE        = ngx_http_quickblox_module/ngx_http_quickblox_status.html
 UNITS       = $(addprefix $(BUILD)/unit/, cookie_test login_test \
               message_test model_test table_test)
-PRELOADS    = $(addprefix $(BUILD)/unit/, fail.so heap.so keep.so)
+PRELOADS    = $(addprefix $(BUILD)/unit/, fail.so heap.so keep.so kill.so)
+WALK        = $(BUILD)/unit/zone_walk
 
 FUZZERS     = $(patsubst fuzz/%.c, $(BUILD)/unit/%_fuzz, \
               $(filter-out fuzz/main.c, $(wildcard fuzz/*.c)))
@@ -95,7 +96,8 @@ $(BUILD)/unit/%_test: t/unit/%_test.c t/unit/unit.h $(SOURCES) \
 	    ngx_http_quickblox_module/ngx_http_quickblox_, $($*_PARTS)) \
 	    -lcrypto -lcjson -lm
 
-$(BUILD)/unit/%.so: t/preload/%.c $(BUILD)/nginx/objs/Makefile
+$(BUILD)/unit/%.so: t/preload/%.c t/preload/hook.h \
+    $(BUILD)/nginx/objs/Makefile
 	mkdir -p $(BUILD)/unit
 	$(CC) $(CFLAGS) $(WARNINGS) $(INCLUDES) -fPIC -shared -o $@ $<
 
@@ -124,6 +126,14 @@ $(BUILD)/unit/%_fuzz: fuzz/%.c fuzz/fuzz.h fuzz/main.c $(BUILD)/module.a \
     $(BUILD)/libnginx.so
 	mkdir -p $(BUILD)/unit
 	$(CC) $(CFLAGS) $(WARNINGS) -fPIC $(INCLUDES) -o $@ $< $(FUZZ_MAIN) \
+	    $(BUILD)/module.a -L $(BUILD) -Wl,-rpath,$(CURDIR)/$(BUILD) \
+	    -lnginx -lssl -lcrypto -lcjson
+
+# so does what looks a zone through from outside
+
+$(WALK): t/unit/zone_walk.c $(BUILD)/module.a $(BUILD)/libnginx.so
+	mkdir -p $(BUILD)/unit
+	$(CC) $(CFLAGS) $(WARNINGS) -fPIC $(INCLUDES) -o $@ $< \
 	    $(BUILD)/module.a -L $(BUILD) -Wl,-rpath,$(CURDIR)/$(BUILD) \
 	    -lnginx -lssl -lcrypto -lcjson
 
@@ -180,7 +190,7 @@ $(BUILD)/.node-deps: package.json package-lock.json
 	@mkdir -p $(BUILD); touch $@
 
 test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(BUILD)/promtool $(MODULE) \
-    $(UNITS) $(PRELOADS) $(FUZZERS)
+    $(UNITS) $(PRELOADS) $(WALK) $(FUZZERS)
 	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
 	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
 	    QUICKBLOX_PROMTOOL=$(CURDIR)/$(BUILD)/promtool \

@@ -4,11 +4,6 @@
  * kind fail, or the n-th call of OpenSSL by the module, or the first that the
  * module comes to on a path on which none has failed yet.  A file that the
  * test writes to, and nginx has mapped, says which one and in which process.
- *
- * Calls are caught where an object keeps the addresses of the functions that
- * it imports.  So the caller is known, the sanitizers' malloc() is left as it
- * is, and what nginx itself exports can be caught, which comes before what is
- * preloaded wherever a symbol is looked up.
  */
 
 
@@ -19,13 +14,13 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include <dlfcn.h>
 #include <execinfo.h>
-#include <link.h>
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+
+#include "hook.h"
 
 
 #define FAIL_MEMORY  0x01    /* what nginx allocates, mostly for pools */
@@ -56,19 +51,31 @@ typedef struct {
 } fail_control_t;
 
 
-typedef struct {
-    const char  *object;     /* a part of its name, "" is nginx */
-    const char  *symbol;
-    void        *function;
-    void       **real;
-} fail_hook_t;
-
-
 static volatile fail_control_t  fail_idle;
 static volatile fail_control_t *fail_control = &fail_idle;
 
 static uintptr_t                fail_module;
 static size_t                   fail_module_size;
+
+
+static int
+fail_find(struct dl_phdr_info *info, size_t size, void *data)
+{
+    size_t             i;
+    const ElfW(Phdr)  *phdr;
+
+    for (i = 0; i < info->dlpi_phnum; i++) {
+
+        phdr = &info->dlpi_phdr[i];
+
+        if (phdr->p_type == PT_LOAD && strstr(info->dlpi_name, FAIL_OBJECT)) {
+            fail_module = info->dlpi_addr;
+            fail_module_size = phdr->p_vaddr + phdr->p_memsz;
+        }
+    }
+
+    return 0;
+}
 
 
 /* by which calls the module has come here since nginx has called it */
@@ -80,6 +87,10 @@ fail_path(void)
     void      *frames[FAIL_DEPTH];
     uint32_t   hash;
     uintptr_t  offset;
+
+    if (fail_module_size == 0) {
+        dl_iterate_phdr(fail_find, NULL);
+    }
 
     hash = 0;
     n = backtrace(frames, FAIL_DEPTH);
@@ -311,7 +322,7 @@ fail_MODULE_ngx_create_pool(size_t size, ngx_log_t *log)
 #define FAIL_OF_MODULE(kind, name)  FAIL_HOOK(FAIL_OBJECT, kind, name)
 
 
-static fail_hook_t  fail_hooks[] = {
+hook_t  hooks[] = {
     FAIL_HOOK("", MEMORY, malloc),
     FAIL_HOOK("", MEMORY, posix_memalign),
     FAIL_HOOK("libcjson", CJSON, malloc),
@@ -362,173 +373,15 @@ static fail_hook_t  fail_hooks[] = {
 };
 
 
-static void
-fail_patch(const char *object, const char *symbol, void **slot)
-{
-    size_t        size;
-    uintptr_t     page;
-    fail_hook_t  *hook;
-
-    for (hook = fail_hooks; hook->symbol; hook++) {
-
-        if (strcmp(hook->symbol, symbol) != 0
-            || (*hook->object ? strstr(object, hook->object) == NULL
-                              : *object != '\0')
-            || *slot == hook->function)
-        {
-            continue;
-        }
-
-        if (*hook->real == NULL) {
-            *hook->real = dlsym(RTLD_DEFAULT, symbol);
-        }
-
-        /* what is not bound lazily is read only */
-
-        size = getpagesize();
-        page = (uintptr_t) slot & ~(size - 1);
-
-        if (mprotect((void *) page, size, PROT_READ|PROT_WRITE) == -1) {
-            abort();
-        }
-
-        *slot = hook->function;
-    }
-}
-
-
-static int
-fail_object(struct dl_phdr_info *info, size_t size, void *data)
-{
-    size_t             i, j, n, sizes[2];
-    const char        *strings;
-    ElfW(Dyn)         *dyn;
-    ElfW(Sym)         *symbols;
-    const ElfW(Phdr)  *phdr;
-    const ElfW(Rela)  *tables[2];
-
-    dyn = NULL;
-    strings = NULL;
-    symbols = NULL;
-    sizes[0] = sizes[1] = 0;
-    tables[0] = tables[1] = NULL;
-
-    for (i = 0; i < info->dlpi_phnum; i++) {
-
-        phdr = &info->dlpi_phdr[i];
-
-        if (phdr->p_type == PT_DYNAMIC) {
-            dyn = (ElfW(Dyn) *) (info->dlpi_addr + phdr->p_vaddr);
-
-        } else if (phdr->p_type == PT_LOAD
-                   && strstr(info->dlpi_name, FAIL_OBJECT))
-        {
-            fail_module = info->dlpi_addr;
-            fail_module_size = phdr->p_vaddr + phdr->p_memsz;
-        }
-    }
-
-    for ( /* void */ ; dyn && dyn->d_tag != DT_NULL; dyn++) {
-
-        switch (dyn->d_tag) {
-
-        case DT_STRTAB:
-            strings = (const char *) dyn->d_un.d_ptr;
-            break;
-
-        case DT_SYMTAB:
-            symbols = (ElfW(Sym) *) dyn->d_un.d_ptr;
-            break;
-
-        case DT_RELA:
-            tables[0] = (const ElfW(Rela) *) dyn->d_un.d_ptr;
-            break;
-
-        case DT_RELASZ:
-            sizes[0] = dyn->d_un.d_val;
-            break;
-
-        case DT_JMPREL:
-            tables[1] = (const ElfW(Rela) *) dyn->d_un.d_ptr;
-            break;
-
-        case DT_PLTRELSZ:
-            sizes[1] = dyn->d_un.d_val;
-        }
-    }
-
-    /* the kernel's own object has addresses that are not relocated */
-
-    if (strings == NULL || symbols == NULL
-        || (ElfW(Addr)) strings < info->dlpi_addr)
-    {
-        return 0;
-    }
-
-    for (i = 0; i < 2; i++) {
-        for (j = 0; tables[i] && j < sizes[i] / sizeof(ElfW(Rela)); j++) {
-
-            n = ELF64_R_SYM(tables[i][j].r_info);
-
-            if (n) {
-                fail_patch(info->dlpi_name, strings + symbols[n].st_name,
-                           (void **) (info->dlpi_addr
-                                      + tables[i][j].r_offset));
-            }
-        }
-    }
-
-    return 0;
-}
-
-
-/* nginx loads the module, and what that needs, with it */
-
-void *
-dlopen(const char *file, int mode)
-{
-    void         *handle;
-    static void *(*real)(const char *file, int mode);
-
-    if (real == NULL) {
-        *(void **) &real = dlsym(RTLD_NEXT, "dlopen");
-    }
-
-    handle = real(file, mode);
-
-    dl_iterate_phdr(fail_object, NULL);
-
-    return handle;
-}
-
-
 __attribute__((constructor))
 static void
 fail_init(void)
 {
-    int          fd;
-    void        *p;
-    const char  *file;
+    void  *p;
 
-    file = getenv("QUICKBLOX_FAIL");
-    if (file == NULL) {
-        return;
+    p = hook_start("QUICKBLOX_FAIL", sizeof(fail_control_t));
+
+    if (p) {
+        fail_control = p;
     }
-
-    fd = open(file, O_RDWR);
-    if (fd == -1) {
-        abort();
-    }
-
-    p = mmap(NULL, sizeof(fail_control_t), PROT_READ|PROT_WRITE, MAP_SHARED,
-             fd, 0);
-    if (p == MAP_FAILED) {
-        abort();
-    }
-
-    close(fd);
-
-    fail_control = p;
-
-    dl_iterate_phdr(fail_object, NULL);
 }
