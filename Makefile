@@ -113,15 +113,6 @@ $(BUILD)/module.a: $(MODULE)
 	rm -f $@
 	$(AR) rc $@ $(BUILD)/nginx/objs/addon/ngx_http_quickblox_module/*.o
 
-# what it links, too, but for the file that it includes
-
-$(BUILD)/unit/model_test: t/unit/model_test.c t/unit/unit.h \
-    $(BUILD)/module.a $(BUILD)/libnginx.so
-	mkdir -p $(BUILD)/unit
-	$(CC) $(CFLAGS) $(WARNINGS) -fPIC $(INCLUDES) -o $@ $< \
-	    $(BUILD)/module.a -L $(BUILD) -Wl,-rpath,$(CURDIR)/$(BUILD) \
-	    -lnginx -lssl -lcrypto -lcjson
-
 $(BUILD)/unit/%_fuzz: fuzz/%.c fuzz/fuzz.h fuzz/main.c $(BUILD)/module.a \
     $(BUILD)/libnginx.so
 	mkdir -p $(BUILD)/unit
@@ -129,9 +120,10 @@ $(BUILD)/unit/%_fuzz: fuzz/%.c fuzz/fuzz.h fuzz/main.c $(BUILD)/module.a \
 	    $(BUILD)/module.a -L $(BUILD) -Wl,-rpath,$(CURDIR)/$(BUILD) \
 	    -lnginx -lssl -lcrypto -lcjson
 
-# so does what looks a zone through from outside
+# so do a model of the zone, and what looks a zone through from outside
 
-$(WALK): t/unit/zone_walk.c $(BUILD)/module.a $(BUILD)/libnginx.so
+$(BUILD)/unit/model_test $(WALK): $(BUILD)/unit/%: t/unit/%.c t/unit/unit.h \
+    $(BUILD)/module.a $(BUILD)/libnginx.so
 	mkdir -p $(BUILD)/unit
 	$(CC) $(CFLAGS) $(WARNINGS) -fPIC $(INCLUDES) -o $@ $< \
 	    $(BUILD)/module.a -L $(BUILD) -Wl,-rpath,$(CURDIR)/$(BUILD) \
