@@ -669,7 +669,11 @@ ngx_http_quickblox_endpoint_set_cookie(ngx_http_request_t *r,
         return;
     }
 
-    if (ngx_http_quickblox_set_cookie(r, app, &value) != NGX_OK) {
+    rc = ngx_http_quickblox_set_cookie(r, app, &value);
+
+    ngx_explicit_memzero(buf, value.len);
+
+    if (rc != NGX_OK) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }

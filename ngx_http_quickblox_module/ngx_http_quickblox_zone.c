@@ -1039,6 +1039,10 @@ ngx_http_quickblox_zone_reject(ngx_http_quickblox_application_t *app,
     if (record) {
         record->valid = now.sec + (uint32_t) valid;
         record->flags = foreign ? NGX_HTTP_QUICKBLOX_FOREIGN : 0;
+
+        /* until then it is PENDING and nobody asks */
+
+        ngx_memory_barrier();
         record->state = NGX_HTTP_QUICKBLOX_REJECTED;
     }
 

@@ -682,7 +682,7 @@ model_finish(claim_t *claim)
         return;
     }
 
-    if (random == 3) {
+    if (random == 3 && call.lease) {
         call.what = ENDED;
         model_returned(ngx_http_quickblox_zone_ended(&app, &credential,
                                                      call.lease));
@@ -1714,7 +1714,8 @@ model_expect_change(void)
 
     c = &m->journal.call;
     t = (c->key >= CLIENTS);
-    want.rc = (c->what == DROP) ? NGX_DONE : 0;
+    want.rc = (c->what == DROP) ? NGX_DONE
+              : (c->what == ENDED) ? NGX_DECLINED : NGX_OK;
 
     if (c->what == RELEASE || c->what == ENDED) {
         record = model_expect_claimed(&t);
@@ -1746,7 +1747,7 @@ model_expect_change(void)
         break;
 
     case ENDED:
-        want.rc = !(record->flags & TOLD);
+        want.rc = (record->flags & TOLD) ? NGX_DONE : NGX_OK;
         record->flags |= TOLD;
         break;
 
@@ -1761,7 +1762,7 @@ model_expect_change(void)
         } else {
             want.rc = (record->flags & TOLD) ? NGX_DONE : NGX_OK;
             record->expires = 0;
-            record->lease = 0;
+            record->lease = (want.rc == NGX_OK) ? 0 : record->lease;
         }
 
         break;
