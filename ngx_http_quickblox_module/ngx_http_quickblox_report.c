@@ -100,14 +100,14 @@ static const char  *ngx_http_quickblox_report_le[] = {
 };
 
 
-/* made of ngx_http_quickblox_status.html when nginx is configured */
+/*
+ * What is before and behind the numbers in ngx_http_quickblox_status.html,
+ * made of it when nginx is configured.
+ */
 
-static u_char  ngx_http_quickblox_report_page[] =
+static const char  *ngx_http_quickblox_report_page[] = {
 #include "ngx_http_quickblox_status_page.h"
-    ;
-
-/* where the numbers are put into it */
-static u_char  ngx_http_quickblox_report_mark[] = "NUMBERS";
+};
 
 
 /* of numbers, as an application has them */
@@ -205,7 +205,8 @@ ngx_http_quickblox_report_size(ngx_http_quickblox_report_t *report,
         return prometheus;
 
     case NGX_HTTP_QUICKBLOX_FORMAT_HTML:
-        return json + sizeof(ngx_http_quickblox_report_page);
+        return json + ngx_strlen(ngx_http_quickblox_report_page[0])
+               + ngx_strlen(ngx_http_quickblox_report_page[1]);
 
     default: /* NGX_HTTP_QUICKBLOX_FORMAT_JSON */
         return json;
@@ -217,7 +218,7 @@ u_char *
 ngx_http_quickblox_report_write(u_char *p, ngx_http_quickblox_report_t *report,
     ngx_http_quickblox_format_e format)
 {
-    u_char  *mark, *page, *last;
+    const char  **page;
 
     switch (format) {
 
@@ -227,21 +228,11 @@ ngx_http_quickblox_report_write(u_char *p, ngx_http_quickblox_report_t *report,
     case NGX_HTTP_QUICKBLOX_FORMAT_HTML:
 
         page = ngx_http_quickblox_report_page;
-        last = page + sizeof(ngx_http_quickblox_report_page) - 1;
 
-        mark = ngx_strnstr(page, (char *) ngx_http_quickblox_report_mark,
-                           last - page);
-
-        if (mark == NULL) {
-            return p;
-        }
-
-        p = ngx_cpymem(p, page, mark - page);
+        p = ngx_cpymem(p, page[0], ngx_strlen(page[0]));
         p = ngx_http_quickblox_report_json(p, report);
 
-        mark += sizeof(ngx_http_quickblox_report_mark) - 1;
-
-        return ngx_cpymem(p, mark, last - mark);
+        return ngx_cpymem(p, page[1], ngx_strlen(page[1]));
 
     default: /* NGX_HTTP_QUICKBLOX_FORMAT_JSON */
         return ngx_http_quickblox_report_json(p, report);

@@ -1074,10 +1074,6 @@ ngx_http_quickblox_zone_ended(ngx_http_quickblox_application_t *app,
     ngx_int_t                     rc;
     ngx_http_quickblox_record_t  *record;
 
-    if (lease == 0) {
-        return NGX_DONE;
-    }
-
     rc = NGX_DECLINED;
 
     ngx_http_quickblox_zone_lock(app);

@@ -227,6 +227,9 @@ server {
     location = /me {
         quickblox_check;
     }
+    location = /status {
+        quickblox_status;
+    }
 }
 END_OF_SERVER
 
@@ -411,6 +414,7 @@ my @requests = (
         }), 200],
     ['logout', \&cookie, post('/logout', $FORM, ''), 200],
     ['check', \&cookie, get('/me'), 200, sealed => 1],
+    ['status', sub { {} }, get('/status'), 200],
     ['replay', sub {
         my $person = person();
         my $res = $t->get("/user_token/?user=$person->{id}");

@@ -379,6 +379,7 @@ for my $case (
     ['text/html;q=0.2, application/json;q=0.3', 'json'],
     ['text/html;q=0.3;level=1 , application/json; q=0.2', 'html'],
     ['text/html;q=0, */*', 'json'],
+    ['text/html;q=1, text/plain;q=0.9', 'html'],
     ['TEXT/HTML', 'html'],
     ['image/png', 'json'],
     [';,;q=,q=1,/,*,text', 'json'],
