@@ -67,6 +67,7 @@ fuzz_init(void)
 
     fuzz_cookie.cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     fuzz_cookie.ctx = EVP_CIPHER_CTX_new();
+    fuzz_cookie.keyed = NULL;
     fuzz_cookie.keys = fuzz_keys;
     fuzz_cookie.nkeys = 2;
 

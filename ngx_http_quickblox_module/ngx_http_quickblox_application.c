@@ -35,6 +35,10 @@ static ngx_int_t ngx_http_quickblox_application_getenv(ngx_conf_t *cf,
     ngx_command_t *cmd, ngx_str_t *name, ngx_str_t *value);
 static char *ngx_http_quickblox_application_zone(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
+static ngx_int_t ngx_http_quickblox_application_cipher(ngx_conf_t *cf,
+    ngx_http_quickblox_main_conf_t *qmcf,
+    ngx_http_quickblox_application_t *app);
+static void ngx_http_quickblox_application_cipher_cleanup(void *data);
 static ngx_int_t ngx_http_quickblox_application_peers(ngx_conf_t *cf,
     ngx_http_quickblox_application_t *app);
 static ngx_http_upstream_srv_conf_t *ngx_http_quickblox_application_group(
@@ -1043,10 +1047,50 @@ ngx_http_quickblox_application_init(ngx_conf_t *cf,
 
     ngx_http_quickblox_api_init(app);
 
-    app->cookie.cipher = qmcf->cipher;
-    app->cookie.ctx = qmcf->cipher_ctx;
+    if (app->cookie.nkeys
+        && ngx_http_quickblox_application_cipher(cf, qmcf, app) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     return ngx_http_quickblox_application_keys(cf, qmcf, app);
+}
+
+
+/* of its own for each application, so that it keeps the key */
+
+static ngx_int_t
+ngx_http_quickblox_application_cipher(ngx_conf_t *cf,
+    ngx_http_quickblox_main_conf_t *qmcf,
+    ngx_http_quickblox_application_t *app)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    app->cookie.cipher = qmcf->cipher;
+    app->cookie.ctx = EVP_CIPHER_CTX_new();
+
+    if (app->cookie.ctx == NULL) {
+        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
+                      "EVP_CIPHER_CTX_new() failed");
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_quickblox_application_cipher_cleanup;
+    cln->data = app->cookie.ctx;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_quickblox_application_cipher_cleanup(void *data)
+{
+    EVP_CIPHER_CTX_free(data);
 }
 
 

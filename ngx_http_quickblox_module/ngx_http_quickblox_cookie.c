@@ -47,6 +47,7 @@ static ngx_int_t ngx_http_quickblox_cookie_read(
     ngx_http_quickblox_sealed_t *sealed);
 static size_t ngx_http_quickblox_cookie_encode(u_char *seal, size_t len,
     u_char *text);
+static ngx_uint_t ngx_http_quickblox_cookie_bits(u_char c);
 static size_t ngx_http_quickblox_cookie_decode(ngx_str_t *value, u_char *seal);
 static u_char *ngx_http_quickblox_cookie_put(u_char *p, uint64_t n);
 static uint64_t ngx_http_quickblox_cookie_get(u_char *p);
@@ -127,7 +128,7 @@ ngx_http_quickblox_cookie_open(ngx_http_quickblox_cookie_t *cookie,
         rc = ngx_http_quickblox_cookie_read(cookie, plain, len, sealed);
     }
 
-    OPENSSL_cleanse(plain, sizeof(plain));
+    OPENSSL_cleanse(plain, len);
 
     return rc;
 }
@@ -140,19 +141,27 @@ ngx_http_quickblox_cookie_start(ngx_http_quickblox_cookie_t *cookie,
     u_char *key, u_char *seal, ngx_uint_t encrypt)
 {
     int                len;
-    u_char            *p, head[1 + 8 + 8];
+    u_char            *p, *new_key, head[1 + 8 + 8];
     const EVP_CIPHER  *cipher;
 
-    /* a cipher that is set again would be allocated again */
+    /*
+     * a cipher that is set again would be allocated again, and a key that is
+     * there already, as nearly always, need not be scheduled again
+     */
 
     cipher = EVP_CIPHER_CTX_get0_cipher(cookie->ctx) ? NULL : cookie->cipher;
+    new_key = (cookie->keyed == key) ? NULL : key;
 
-    if (EVP_CipherInit_ex(cookie->ctx, cipher, NULL, key, seal + 1,
+    cookie->keyed = NULL;
+
+    if (EVP_CipherInit_ex(cookie->ctx, cipher, NULL, new_key, seal + 1,
                           (int) encrypt)
         != 1)
     {
         return NGX_ERROR;
     }
+
+    cookie->keyed = key;
 
     /* the name comes last: no two lists of these have one input */
 
@@ -269,56 +278,67 @@ ngx_http_quickblox_cookie_encode(u_char *seal, size_t len, u_char *text)
 }
 
 
+/* the six bits that a character stands for, or 64 */
+
+static ngx_uint_t
+ngx_http_quickblox_cookie_bits(u_char c)
+{
+    static u_char  bits[] = {
+        64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+        64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+        64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 62, 64, 64,
+        52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 64, 64, 64, 64, 64, 64,
+        64,  0,  1,  2,  3,  4,  5,  6,  7,  8,  9, 10, 11, 12, 13, 14,
+        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 64, 64, 64, 64, 63,
+        64, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
+        41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 64, 64, 64, 64, 64
+    };
+
+    return c < sizeof(bits) ? bits[c] : 64;
+}
+
+
 /*
- * Returns the number of bytes or 0.  EVP_DecodeBlock() takes more than
- * base64, and bits that nothing is made of: what would not be encoded so is
- * no seal.
+ * Returns the number of bytes or 0.  What would not be encoded so is no seal:
+ * other characters, a single one at the end, or bits that are left over and
+ * not zero.
  */
 
 static size_t
 ngx_http_quickblox_cookie_decode(ngx_str_t *value, u_char *seal)
 {
-    u_char  c, text[NGX_HTTP_QUICKBLOX_COOKIE_MAX + 3];
-    u_char  again[NGX_HTTP_QUICKBLOX_COOKIE_MAX + 3];
-    size_t  i, n, pad;
+    u_char      *p, *last, *out;
+    uint32_t     group;
+    ngx_uint_t   bits, n;
 
-    if (value->len == 0 || value->len >= NGX_HTTP_QUICKBLOX_COOKIE_MAX) {
+    if (value->len >= NGX_HTTP_QUICKBLOX_COOKIE_MAX || value->len % 4 == 1) {
         return 0;
     }
 
-    for (i = 0; i < value->len; i++) {
-        c = value->data[i];
+    out = seal;
+    group = 0;
+    n = 0;
 
-        if (c == '+' || c == '/' || c == '=') {
+    last = value->data + value->len;
+
+    for (p = value->data; p < last; p++) {
+
+        bits = ngx_http_quickblox_cookie_bits(*p);
+        if (bits == 64) {
             return 0;
         }
 
-        text[i] = (c == '-') ? '+' : (c == '_') ? '/' : c;
+        group = group << 6 | (uint32_t) bits;
+        n += 6;
+
+        if (n >= 8) {
+            n -= 8;
+            *out++ = (u_char) (group >> n);
+            group &= (1 << n) - 1;
+        }
     }
 
-    for (pad = 0; (value->len + pad) % 4; pad++) {
-        text[value->len + pad] = '=';
-    }
-
-    /* fewer bytes come out where blanks are passed over */
-
-    n = (value->len + pad) / 4 * 3;
-
-    if (pad > 2
-        || EVP_DecodeBlock(seal, text, (int) (value->len + pad)) != (int) n)
-    {
-        return 0;
-    }
-
-    n -= pad;
-
-    if (ngx_http_quickblox_cookie_encode(seal, n, again) != value->len
-        || ngx_memcmp(again, value->data, value->len) != 0)
-    {
-        return 0;
-    }
-
-    return n;
+    return group == 0 ? (size_t) (out - seal) : 0;
 }
 
 

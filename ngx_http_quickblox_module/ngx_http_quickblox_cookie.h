@@ -32,11 +32,15 @@
 #define NGX_HTTP_QUICKBLOX_COOKIE_MAX    1437
 
 
-/* keys are "nkeys" times COOKIE_KEY bytes: the first seals, all open */
+/*
+ * keys are "nkeys" times COOKIE_KEY bytes, which do not change once they were
+ * used: the first seals, all open
+ */
 
 typedef struct {
     EVP_CIPHER              *cipher;      /* AES-256-GCM */
-    EVP_CIPHER_CTX          *ctx;         /* scratch */
+    EVP_CIPHER_CTX          *ctx;         /* of this cookie alone */
+    u_char                  *keyed;       /* the key that ctx has, or NULL */
     u_char                  *keys;
     ngx_uint_t               nkeys;
     ngx_str_t                name;

@@ -253,12 +253,16 @@ ngx_http_quickblox_credential_token(ngx_http_request_t *r,
         return NGX_DECLINED;
     }
 
+    /* two QB-Tokens are ambiguous wherever the token is */
+
     if (rc == NGX_ABORT
-        || ngx_http_quickblox_credential_header(r,
+        || (!ngx_http_quickblox_header_is(&places[i - 1].header,
+                                          &ngx_http_quickblox_qb_token)
+            && ngx_http_quickblox_credential_header(r,
                                               &ngx_http_quickblox_qb_token,
                                               ngx_http_quickblox_client_token,
                                               &ignored)
-           == NGX_ABORT)
+               == NGX_ABORT))
     {
         *refusal = NGX_HTTP_QUICKBLOX_REFUSE_AMBIGUOUS;
         return NGX_ABORT;

@@ -751,6 +751,20 @@ ngx_http_quickblox_token(ngx_str_t *token)
     u_char  c;
     size_t  i;
 
+    /* letters, digits and "._~+/=-", a bit for each */
+
+    static uint32_t  usual[] = {
+        0x00000000,
+                    /* ?>=< ;:98 7654 3210  /.-, +*)( '&%$ #"!  */
+        0x23ffe800, /* 0010 0011 1111 1111 1110 1000 0000 0000 */
+                    /* _^]\ [ZYX WVUT SRQP  ONML KJIH GFED CBA@ */
+        0x87fffffe, /* 1000 0111 1111 1111 1111 1111 1111 1110 */
+                    /*  ~}| {zyx wvut srqp  onml kjih gfed cba` */
+        0x47fffffe, /* 0100 0111 1111 1111 1111 1111 1111 1110 */
+
+        0x00000000, 0x00000000, 0x00000000, 0x00000000
+    };
+
     if (token->len < NGX_HTTP_QUICKBLOX_TOKEN_MIN
         || token->len > NGX_HTTP_QUICKBLOX_TOKEN_MAX)
     {
@@ -760,9 +774,7 @@ ngx_http_quickblox_token(ngx_str_t *token)
     for (i = 0; i < token->len; i++) {
         c = token->data[i];
 
-        if (!ngx_http_quickblox_unreserved(c)
-            && c != '+' && c != '/' && c != '=')
-        {
+        if (!(usual[c >> 5] & (1U << (c & 0x1f)))) {
             return 0;
         }
     }

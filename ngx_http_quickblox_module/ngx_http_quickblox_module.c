@@ -462,7 +462,6 @@ ngx_http_quickblox_create_main_conf(ngx_conf_t *cf)
     qmcf->md = EVP_MD_fetch(NULL, "SHA256", NULL);
     qmcf->md_ctx = EVP_MD_CTX_new();
     qmcf->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-    qmcf->cipher_ctx = EVP_CIPHER_CTX_new();
 
     /*
      * for HMAC(), which looks it up: a worker that is short of memory when it
@@ -472,7 +471,7 @@ ngx_http_quickblox_create_main_conf(ngx_conf_t *cf)
     qmcf->mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 
     if (qmcf->md == NULL || qmcf->md_ctx == NULL || qmcf->cipher == NULL
-        || qmcf->cipher_ctx == NULL || qmcf->mac == NULL)
+        || qmcf->mac == NULL)
     {
         ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
                       "EVP_MD_fetch(), EVP_CIPHER_fetch() or "
@@ -491,7 +490,6 @@ ngx_http_quickblox_digest_cleanup(void *data)
 
     EVP_MD_CTX_free(qmcf->md_ctx);
     EVP_MD_free(qmcf->md);
-    EVP_CIPHER_CTX_free(qmcf->cipher_ctx);
     EVP_CIPHER_free(qmcf->cipher);
     EVP_MAC_free(qmcf->mac);
 }

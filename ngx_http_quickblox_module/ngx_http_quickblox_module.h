@@ -213,7 +213,6 @@ typedef struct {
     EVP_MD                            *md;
     EVP_MD_CTX                        *md_ctx;
     EVP_CIPHER                        *cipher;
-    EVP_CIPHER_CTX                    *cipher_ctx;
     EVP_MAC                           *mac;
     ngx_queue_t                        flights[256];
                              /* of this worker, by the key's first byte */

@@ -13,7 +13,6 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include <openssl/crypto.h>
 
 #include "ngx_http_quickblox_table.h"
 
@@ -43,6 +42,7 @@ static ngx_http_quickblox_set_t *ngx_http_quickblox_table_set(
 static ngx_uint_t ngx_http_quickblox_table_candidates(
     ngx_http_quickblox_table_t *table, u_char *digest,
     ngx_http_quickblox_set_t **sets);
+static ngx_uint_t ngx_http_quickblox_table_equal(u_char *a, u_char *b);
 static ngx_http_quickblox_record_t *ngx_http_quickblox_table_lookup(
     ngx_http_quickblox_table_t *table, u_char *digest);
 
@@ -328,6 +328,27 @@ ngx_http_quickblox_table_candidates(ngx_http_quickblox_table_t *table,
 }
 
 
+/* all 32 bytes in constant time; CRYPTO_memcmp() would go by single ones */
+
+static ngx_uint_t
+ngx_http_quickblox_table_equal(u_char *a, u_char *b)
+{
+    uint64_t    x, y, differ;
+    ngx_uint_t  i;
+
+    differ = 0;
+
+    for (i = 0; i < 32; i += sizeof(uint64_t)) {
+        ngx_memcpy(&x, a + i, sizeof(uint64_t));
+        ngx_memcpy(&y, b + i, sizeof(uint64_t));
+
+        differ |= x ^ y;
+    }
+
+    return differ == 0;
+}
+
+
 static ngx_http_quickblox_record_t *
 ngx_http_quickblox_table_lookup(ngx_http_quickblox_table_t *table,
     u_char *digest)
@@ -349,7 +370,7 @@ ngx_http_quickblox_table_lookup(ngx_http_quickblox_table_t *table,
 
             record = &sets[i]->records[j];
 
-            if (CRYPTO_memcmp(record->digest, digest, 32) == 0) {
+            if (ngx_http_quickblox_table_equal(record->digest, digest)) {
                 return record;
             }
         }

@@ -187,6 +187,7 @@ start(cookie_t *cookie, const char *keys)
     ngx_str_t  name;
 
     cookie->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    cookie->keyed = NULL;
     cookie->ctx = EVP_CIPHER_CTX_new();
 
     if (cookie->cipher == NULL || cookie->ctx == NULL) {
@@ -727,9 +728,12 @@ test_swapped(void)
 
     for (i = 0, bad = 0; i < KEY * 8; i++) {
         other.keys[i / 8] ^= (u_char) (1 << i % 8);
+        other.keyed = NULL;
         bad += !refused(&other, &value);
         other.keys[i / 8] ^= (u_char) (1 << i % 8);
     }
+
+    other.keyed = NULL;
 
     ok(bad == 0, "T28: every bit of the key flipped is refused");
     ok(opened(&other, &value, &out) == NGX_OK && same(&in, &out),
@@ -1247,6 +1251,7 @@ test_failures(void)
     cipher = cookie.cipher;
     EVP_CIPHER_CTX_free(cookie.ctx);
     cookie.ctx = EVP_CIPHER_CTX_new();
+    cookie.keyed = NULL;
     cookie.cipher = NULL;
 
     ok(fails(&cookie), "failures: no value without a cipher");
@@ -1263,6 +1268,7 @@ test_failures(void)
     for (i = 0, n = 0, bad = 0; i < 100; i++) {
         EVP_CIPHER_CTX_free(cookie.ctx);
         cookie.ctx = EVP_CIPHER_CTX_new();
+        cookie.keyed = NULL;
 
         left = i;
         rc = opened(&cookie, &value, &out);
@@ -1283,6 +1289,7 @@ test_failures(void)
     for (i = 0, bad = 0; i < n; i++) {
         EVP_CIPHER_CTX_free(cookie.ctx);
         cookie.ctx = EVP_CIPHER_CTX_new();
+        cookie.keyed = NULL;
 
         RAND_set_rand_method(&hook_method);
         rand_result = 1;
