@@ -64,10 +64,10 @@ my @broken = grep {
 
 is_deeply \@broken, [], 'no broken links';
 
-my ($table) = grep { $_->{heading} eq 'Sizing' }
+my ($fleet) = grep { $_->{heading} eq 'Sizing' }
     Docs::blocks('docs/performance.md');
 
-is $table->{text}, scalar(`$^X bench/fleet`),
+is $fleet->{text}, scalar(`$^X bench/fleet`),
     'the calls of several gateways are those that the script tells';
 
 
