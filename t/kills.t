@@ -29,6 +29,9 @@ my $units = $ENV{QUICKBLOX_UNITS} // 'build/unit';
 
 my $t = Gateway->new;
 
+plan skip_all => 'valgrind does not trap after each instruction'
+    if $ENV{QUICKBLOX_VALGRIND};
+
 for ("$units/kill.so", "$units/zone_walk") {
     plan skip_all => "$_ has not been built" if !-e;
 }
