@@ -97,7 +97,7 @@ sub format ($self, %req) {
             if !$has->('content-type');
     }
 
-    learn_request(\@headers, $body) if !$self->{control};
+    learn_request(\@headers, $body) if !ref $self || !$self->{control};
 
     if ($req{chunked}) {
         push @headers, ['Transfer-Encoding', 'chunked'];
