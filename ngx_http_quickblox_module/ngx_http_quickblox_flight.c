@@ -700,6 +700,7 @@ ngx_http_quickblox_flight_dead(ngx_http_quickblox_flight_t *flight,
 
             /* it is made anew already */
 
+            flight->flags |= NGX_HTTP_QUICKBLOX_ZONE_NO_RENEW;
             flight->polling = 1;
             flight->retried = 0;
             flight->deadline = 0;
