@@ -234,7 +234,9 @@ sub write_client ($round) {
 
     $write->('none', $round->{end} eq 'expire' ? $SHORT : 0,
         @{$end{$round->{end}}});
-    $t->wait_for(sub { read_client($round) eq 'none' }, 'end of a session');
+    eval {
+        $t->wait_for(sub { read_client($round) eq 'none' }, 'end');
+    } or record($key, 'write', now, saw => "failed $@", delay => 0);
 
     return;
 }
@@ -299,7 +301,7 @@ sub write_held ($round) {
         my $token = (read_held($round)->json // {})->{session}{token};
         my $began = now;
         $api->expire($token);
-        record("held $round->{number}", 'end', $began);
+        record("held $round->{number}", 'end', $began, saw => 'none');
     }
 
     read_held($round);
