@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 
 #if (NGX_LINUX)
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #endif
 
@@ -507,6 +508,13 @@ model_process(uint64_t seed)
     state = seed;
     claimed = 0;
     ngx_pid = ngx_getpid();
+
+#if (NGX_LINUX)
+
+    /* should the parent die, nobody unlocks what this may wait for */
+
+    (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
 
     while (!m->failed && getppid() == parent) {
         model_clock();
