@@ -39,6 +39,8 @@ for my $i (0 .. $count - 1) {
     }
 }
 
-open my $out, '>:raw', $library or die "$library: $!\n";
-print $out $elf or die "$library: $!\n";
-close $out or die "$library: $!\n";
+# What runs with the old one keeps it.
+open my $out, '>:raw', "$library.new" or die "$library.new: $!\n";
+print $out $elf or die "$library.new: $!\n";
+close $out or die "$library.new: $!\n";
+rename "$library.new", $library or die "$library: $!\n";

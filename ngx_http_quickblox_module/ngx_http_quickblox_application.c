@@ -41,6 +41,9 @@ static ngx_int_t ngx_http_quickblox_application_cipher(ngx_conf_t *cf,
 static void ngx_http_quickblox_application_cipher_cleanup(void *data);
 static ngx_int_t ngx_http_quickblox_application_peers(ngx_conf_t *cf,
     ngx_http_quickblox_application_t *app);
+static ngx_int_t ngx_http_quickblox_application_resolver(ngx_conf_t *cf,
+    ngx_http_quickblox_application_t *app, ngx_http_core_loc_conf_t *clcf);
+static void ngx_http_quickblox_application_resolver_cleanup(void *data);
 static ngx_http_upstream_srv_conf_t *ngx_http_quickblox_application_group(
     ngx_conf_t *cf, ngx_http_quickblox_application_t *app);
 static ngx_int_t ngx_http_quickblox_application_implicit(ngx_conf_t *cf,
@@ -1142,9 +1145,7 @@ ngx_http_quickblox_application_peers(ngx_conf_t *cf,
     if (app->group == NULL && u->naddrs == 0
         && clcf->resolver && clcf->resolver->connections.nelts)
     {
-        app->resolver = clcf->resolver;
-        app->resolver_timeout = clcf->resolver_timeout;
-        return NGX_OK;
+        return ngx_http_quickblox_application_resolver(cf, app, clcf);
     }
 
     if (app->group == NULL) {
@@ -1152,6 +1153,40 @@ ngx_http_quickblox_application_peers(ngx_conf_t *cf,
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_application_resolver(ngx_conf_t *cf,
+    ngx_http_quickblox_application_t *app, ngx_http_core_loc_conf_t *clcf)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_quickblox_application_resolver_cleanup;
+    cln->data = app;
+
+    app->resolver = clcf->resolver;
+    app->resolver_timeout = clcf->resolver_timeout;
+
+    return NGX_OK;
+}
+
+
+/* the addresses that a worker has found have a pool of their own */
+
+static void
+ngx_http_quickblox_application_resolver_cleanup(void *data)
+{
+    ngx_http_quickblox_application_t *app = data;
+
+    if (app->addrs_pool) {
+        ngx_destroy_pool(app->addrs_pool);
+    }
 }
 
 
