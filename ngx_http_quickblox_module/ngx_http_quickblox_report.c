@@ -22,6 +22,24 @@
 #define NGX_HTTP_QUICKBLOX_PROM_APP    96
 
 
+/* a metric with a sample for each application or zone, or with several */
+
+typedef struct {
+    const char  *name;
+    const char  *type;
+    const char  *help;
+    size_t       offset;     /* of its number */
+} ngx_http_quickblox_report_metric_t;
+
+
+typedef struct {
+    const char  *name;
+    const char  *type;
+    const char  *help;
+    u_char    *(*write)(u_char *p, ngx_http_quickblox_report_app_t *app);
+} ngx_http_quickblox_report_group_t;
+
+
 static u_char *ngx_http_quickblox_report_json(u_char *p,
     ngx_http_quickblox_report_t *report);
 static u_char *ngx_http_quickblox_report_json_app(u_char *p,
@@ -34,6 +52,9 @@ static u_char *ngx_http_quickblox_report_string(u_char *p, ngx_str_t *s);
 
 static u_char *ngx_http_quickblox_report_prometheus(u_char *p,
     ngx_http_quickblox_report_t *report);
+static u_char *ngx_http_quickblox_report_metric(u_char *p,
+    ngx_http_quickblox_report_metric_t *metric, const char *label,
+    ngx_str_t *value, void *numbers);
 static u_char *ngx_http_quickblox_report_requests(u_char *p,
     ngx_http_quickblox_report_app_t *app);
 static u_char *ngx_http_quickblox_report_calls(u_char *p,
@@ -41,6 +62,8 @@ static u_char *ngx_http_quickblox_report_calls(u_char *p,
 static u_char *ngx_http_quickblox_report_seconds(u_char *p,
     ngx_http_quickblox_report_app_t *app);
 static u_char *ngx_http_quickblox_report_replays(u_char *p,
+    ngx_http_quickblox_report_app_t *app);
+static u_char *ngx_http_quickblox_report_backoff(u_char *p,
     ngx_http_quickblox_report_app_t *app);
 static u_char *ngx_http_quickblox_report_expires(u_char *p,
     ngx_http_quickblox_report_app_t *app);
@@ -110,14 +133,30 @@ static const char  *ngx_http_quickblox_report_page[] = {
 };
 
 
-/* of numbers, as an application has them */
+static ngx_http_quickblox_report_group_t  ngx_http_quickblox_report_groups[] =
+{
+    { "requests_total", "counter",
+      "Requests by where their session came from and what was found.",
+      ngx_http_quickblox_report_requests },
 
-typedef struct {
-    const char  *name;
-    const char  *type;
-    const char  *help;
-    size_t       offset;
-} ngx_http_quickblox_report_metric_t;
+    { "api_calls_total", "counter", "Calls of the API.",
+      ngx_http_quickblox_report_calls },
+
+    { "api_duration_seconds", "histogram",
+      "How long the calls of the API took.",
+      ngx_http_quickblox_report_seconds },
+
+    { "replays_total", "counter",
+      "Expired responses that were replayed, mapped to 401, or neither.",
+      ngx_http_quickblox_report_replays },
+
+    { "session_expires_timestamp_seconds", "gauge",
+      "When a session that the gateway holds expires.",
+      ngx_http_quickblox_report_expires },
+
+    { "backoff_seconds", "gauge", "For how long the API is not called yet.",
+      ngx_http_quickblox_report_backoff }
+};
 
 
 static ngx_http_quickblox_report_metric_t
@@ -424,52 +463,30 @@ ngx_http_quickblox_report_prometheus(u_char *p,
     ngx_http_quickblox_report_t *report)
 {
     ngx_uint_t                           i, j, n;
+    ngx_http_quickblox_report_app_t     *app;
+    ngx_http_quickblox_report_zone_t    *zone;
+    ngx_http_quickblox_report_group_t   *group;
     ngx_http_quickblox_report_metric_t  *metric;
 
-    static struct {
-        const char  *name;
-        const char  *type;
-        const char  *help;
-        u_char    *(*write)(u_char *p, ngx_http_quickblox_report_app_t *app);
-    } groups[] = {
-        { "requests_total", "counter",
-          "Requests by where their session came from and what was found.",
-          ngx_http_quickblox_report_requests },
-        { "api_calls_total", "counter", "Calls of the API.",
-          ngx_http_quickblox_report_calls },
-        { "api_duration_seconds", "histogram",
-          "How long the calls of the API took.",
-          ngx_http_quickblox_report_seconds },
-        { "replays_total", "counter",
-          "Expired responses that were replayed, mapped to 401, or neither.",
-          ngx_http_quickblox_report_replays },
-        { "session_expires_timestamp_seconds", "gauge",
-          "When a session that the gateway holds expires.",
-          ngx_http_quickblox_report_expires }
-    };
+    app = report->apps;
+    zone = report->zones;
 
     p = ngx_http_quickblox_report_head(p, "build_info", "gauge",
                                        "The versions, always 1.");
     p = ngx_sprintf(p, "quickblox_build_info{version=\"%s\",nginx=\"%s\"} 1\n",
                     report->version, report->nginx);
 
-    for (i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
-        p = ngx_http_quickblox_report_head(p, groups[i].name, groups[i].type,
-                                           groups[i].help);
+    group = ngx_http_quickblox_report_groups;
+    n = sizeof(ngx_http_quickblox_report_groups)
+        / sizeof(ngx_http_quickblox_report_group_t);
+
+    for (i = 0; i < n; i++) {
+        p = ngx_http_quickblox_report_head(p, group[i].name, group[i].type,
+                                           group[i].help);
 
         for (j = 0; j < report->napps; j++) {
-            p = groups[i].write(p, &report->apps[j]);
+            p = group[i].write(p, &app[j]);
         }
-    }
-
-    p = ngx_http_quickblox_report_head(p, "backoff_seconds", "gauge",
-                                "For how long the API is not called yet.");
-
-    for (j = 0; j < report->napps; j++) {
-        p = ngx_http_quickblox_report_sample(p, "backoff_seconds",
-                                             "application",
-                                             &report->apps[j].name);
-        p = ngx_sprintf(p, "} %T\n", report->apps[j].backoff);
     }
 
     metric = ngx_http_quickblox_report_counters;
@@ -481,13 +498,9 @@ ngx_http_quickblox_report_prometheus(u_char *p,
                                            metric[i].help);
 
         for (j = 0; j < report->napps; j++) {
-            p = ngx_http_quickblox_report_sample(p, metric[i].name,
-                                                 "application",
-                                                 &report->apps[j].name);
-            p = ngx_sprintf(p, "} %uA\n",
-                            *(ngx_atomic_t *)
-                                ((u_char *) report->apps[j].counters
-                                 + metric[i].offset));
+            p = ngx_http_quickblox_report_metric(p, &metric[i], "application",
+                                                 &app[j].name,
+                                                 app[j].counters);
         }
     }
 
@@ -500,15 +513,27 @@ ngx_http_quickblox_report_prometheus(u_char *p,
                                            metric[i].help);
 
         for (j = 0; j < report->nzones; j++) {
-            p = ngx_http_quickblox_report_sample(p, metric[i].name, "zone",
-                                                 &report->zones[j].name);
-            p = ngx_sprintf(p, "} %ui\n",
-                            *(ngx_uint_t *) ((u_char *) &report->zones[j]
-                                             + metric[i].offset));
+            p = ngx_http_quickblox_report_metric(p, &metric[i], "zone",
+                                                 &zone[j].name, &zone[j]);
         }
     }
 
     return p;
+}
+
+
+/* a number of a zone is as wide as a counter */
+
+static u_char *
+ngx_http_quickblox_report_metric(u_char *p,
+    ngx_http_quickblox_report_metric_t *metric, const char *label,
+    ngx_str_t *value, void *numbers)
+{
+    p = ngx_http_quickblox_report_sample(p, metric->name, label, value);
+
+    return ngx_sprintf(p, "} %uA\n",
+                       *(ngx_atomic_t *) ((u_char *) numbers
+                                          + metric->offset));
 }
 
 
@@ -599,6 +624,17 @@ ngx_http_quickblox_report_replays(u_char *p,
     }
 
     return p;
+}
+
+
+static u_char *
+ngx_http_quickblox_report_backoff(u_char *p,
+    ngx_http_quickblox_report_app_t *app)
+{
+    p = ngx_http_quickblox_report_sample(p, "backoff_seconds", "application",
+                                         &app->name);
+
+    return ngx_sprintf(p, "} %T\n", app->backoff);
 }
 
 
