@@ -359,6 +359,8 @@ sub settled {
     return $holds;
 }
 
+my @EQUAL = qw(descriptors connections pages heap);
+
 # More than are kept, so that from now on there are as many at rest.
 run_h2(Gateway::H2->new(port => $t->port(1)), {path => '/', @token}, 200, 40);
 
@@ -370,9 +372,18 @@ for my $kind (@kinds) {
     my $from = time;
 
     my $seen = $run->($client, $make, $count / 10);
-    my $before = settled();
-    my $more = $run->($client, $make, $count - $count / 10);
-    my $after = settled();
+    my ($more, $before, $after);
+    $after = settled();
+
+    # One of the connections to the backend that are kept may have ended, and
+    # another one be kept by now; what leaks does so again.
+    for (1 .. 3) {
+        $before = $after;
+        $more = $run->($client, $make, $count - $count / 10);
+        $after = settled();
+        last if !grep { $before->{$_} ne $after->{$_} } @EQUAL;
+    }
+
     $client->close;
 
     is_deeply [$seen, $more], [{$status => $count / 10},
@@ -384,8 +395,7 @@ for my $kind (@kinds) {
         . 'private %8.4f bytes/request', $name, $count, time - $from,
         @growth{qw(heap private)}, $growth{heap} / $count;
 
-    is $after->{$_}, $before->{$_}, "$name: $_"
-        for qw(descriptors connections pages heap);
+    is $after->{$_}, $before->{$_}, "$name: $_" for @EQUAL;
 
     # What is not of malloc(), and what malloc() has kept of a peak of streams;
     # a sanitizer keeps all, for a while.
