@@ -152,6 +152,11 @@ ngx_http_quickblox_header_cleanse(ngx_http_request_t *r)
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
+    if (r->headers_in.passwd.len) {
+        ngx_explicit_memzero(r->headers_in.passwd.data,
+                             r->headers_in.passwd.len);
+    }
+
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         h = part->elts;
 
@@ -164,11 +169,6 @@ ngx_http_quickblox_header_cleanse(ngx_http_request_t *r)
                 ngx_explicit_memzero(h[i].value.data, h[i].value.len);
             }
         }
-    }
-
-    if (r->headers_in.passwd.len) {
-        ngx_explicit_memzero(r->headers_in.passwd.data,
-                             r->headers_in.passwd.len);
     }
 }
 
