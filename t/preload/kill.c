@@ -10,7 +10,7 @@
  */
 
 
-#define _GNU_SOURCE
+#define _GNU_SOURCE  /* NOLINT: the system's name */
 
 
 #include <ngx_config.h>

@@ -305,7 +305,7 @@ static ngx_uint_t                             held_kills;
 static ngx_uint_t                             called_kills;
 static ngx_uint_t                             half_kills;
 
-static ngx_log_t                              log;
+static ngx_log_t                              nowhere;
 static ngx_cycle_t                            cycle;
 static ngx_time_t                             wall;
 static ngx_shm_zone_t                         shm_zone;
@@ -338,7 +338,7 @@ model_start(void)
     ngx_slab_pool_t  *shpool;
 
     ngx_cycle = &cycle;
-    cycle.log = &log;
+    cycle.log = &nowhere;
 
     ngx_pid = ngx_getpid();
     ngx_ncpu = 2;
@@ -350,7 +350,7 @@ model_start(void)
     ngx_slab_sizes_init();
 
     shm_zone.shm.size = ZONE_SIZE;
-    shm_zone.shm.log = &log;
+    shm_zone.shm.log = &nowhere;
     shm_zone.data = &zone;
 
     shm_zone.shm.addr = mmap(NULL, ZONE_SIZE, PROT_READ|PROT_WRITE,
