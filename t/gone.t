@@ -14,7 +14,8 @@ use Gateway::H2;
 use Gateway::Worker;
 use Test::More;
 
-plan skip_all => 'the heap cannot be looked at' if !Gateway::Worker::available();
+plan skip_all => 'the heap cannot be looked at'
+    if !Gateway::Worker::available();
 
 # The first round warms up.
 my $ROUNDS = $ENV{QUICKBLOX_LONG} ? 18 : 2;

@@ -17,7 +17,8 @@ use POSIX qw(strftime);
 use Test::More;
 use Time::HiRes qw(time);
 
-plan skip_all => 'the heap cannot be looked at' if !Gateway::Worker::available();
+plan skip_all => 'the heap cannot be looked at'
+    if !Gateway::Worker::available();
 
 my $COUNT = $ENV{QUICKBLOX_LONG} ? 100_000 : 2000;
 

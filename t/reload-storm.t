@@ -15,7 +15,8 @@ use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-plan skip_all => 'the heap cannot be looked at' if !Gateway::Worker::available();
+plan skip_all => 'the heap cannot be looked at'
+    if !Gateway::Worker::available();
 
 my $DURATION = $ENV{QUICKBLOX_LONG} ? 60 : 5;
 my $INTERVAL = 0.2;

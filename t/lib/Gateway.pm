@@ -136,8 +136,8 @@ build/ngx_http_quickblox_module.so), QUICKBLOX_STATIC=1 a binary that has the
 module inside.  NGINX_PRELOAD is preloaded into nginx alone; ASAN_OPTIONS and
 UBSAN_OPTIONS are passed on, with a log_path of the test's.
 QUICKBLOX_VALGRIND is the command of valgrind to run nginx under (and every
-tenth "nginx -t"), with all waits ten times as long; QUICKBLOX_DEBUG=1 puts error logs without a level of
-their own at debug.
+tenth "nginx -t"), with all waits ten times as long; QUICKBLOX_DEBUG=1 puts
+error logs without a level of their own at debug.
 
 =head1 THE API
 

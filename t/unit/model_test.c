@@ -33,6 +33,7 @@
 static void model_lock(ngx_shmtx_t *mutex);
 static void model_unlock(ngx_shmtx_t *mutex);
 
+/* NOLINTNEXTLINE(bugprone-suspicious-include): its lock is this one's */
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_zone.c"
 
 #undef ngx_shmtx_lock
@@ -313,7 +314,7 @@ static ngx_http_quickblox_zone_t              zone;
 static ngx_http_quickblox_share_t            *share;
 static ngx_http_quickblox_table_t            *tables[2];
 static ngx_http_quickblox_application_t       app;
-static ngx_http_quickblox_application_t      *apps[1] = { &app };
+static ngx_http_quickblox_application_t      *apps[2] = { &app };
 static ngx_http_quickblox_credential_t        credential;
 
 
@@ -640,7 +641,8 @@ model_get(ngx_uint_t key)
 
         if (key >= CLIENTS
             && (found.session.token.len != token.len
-                || memcmp(found.session.token.data, token.data, token.len)))
+                || memcmp(found.session.token.data, token.data, token.len)
+                   != 0))
         {
             model_error("key %u has another token", (unsigned) key);
         }
@@ -952,7 +954,7 @@ model_stop(void)
     (void) ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 #endif
 
-    raise(SIGSTOP);
+    (void) raise(SIGSTOP);
 }
 
 
@@ -2065,7 +2067,7 @@ model_sweep(void)
             entry = &m->keys[owner].entries[t];
 
             if (entry->index != (ngx_int_t) i
-                || memcmp(entry->record.digest, m->keys[owner].digest, 32)
+                || memcmp(entry->record.digest, m->keys[owner].digest, 32) != 0
                 || !model_same(&entry->record, &set->records[i % WAYS]))
             {
                 model_error("the record of key %d is not as in the model",
@@ -2098,7 +2100,7 @@ model_error(const char *format, ...)
     }
 
     va_start(args, format);
-    vsnprintf(m->error, sizeof(m->error), format, args);
+    (void) vsnprintf(m->error, sizeof(m->error), format, args);
     va_end(args);
 }
 
@@ -2152,7 +2154,7 @@ test_model(void)
 
     printf("# %u calls of %u processes, %u kills: %u in the lock, %u in the "
            "middle of a call, %u left it half done\n",
-           (unsigned) m->operations, PROCESSES, (unsigned) kills,
+           (unsigned) m->operations, (unsigned) PROCESSES, (unsigned) kills,
            (unsigned) held_kills, (unsigned) called_kills,
            (unsigned) half_kills);
     printf("# %u keys, %u answers; what gave way: %u lapsed, %u ended, %u "
@@ -2191,7 +2193,7 @@ test_fork(void)
 
     seed = model_random((uint64_t) 1 << 62);
 
-    fflush(stdout);
+    (void) fflush(stdout);
 
     pid = fork();
 
@@ -2280,7 +2282,9 @@ test_kill_stepwise(pid_t pid)
 
     ngx_memcpy(last, sets, size);
 
-    for (writes = model_random(10); writes && !m->journal.judging; /* void */) {
+    writes = model_random(10);
+
+    while (writes && !m->journal.judging) {
 
         if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == -1
             || waitpid(pid, &status, 0) == -1 || !WIFSTOPPED(status))

@@ -14,6 +14,7 @@
  */
 
 
+/* NOLINTNEXTLINE(bugprone-suspicious-include): its structures are wanted */
 #include "../../ngx_http_quickblox_module/ngx_http_quickblox_zone.c"
 
 #include <stdio.h>
@@ -66,15 +67,15 @@ main(int argc, char **argv)
     walk_t  walk;
 
     if (argc != 4) {
-        fprintf(stderr, "usage: zone_walk FILE TIMEOUT CACHE_VALID\n");
+        (void) fputs("usage: zone_walk FILE TIMEOUT CACHE_VALID\n", stderr);
         return 2;
     }
 
     ngx_memzero(&walk, sizeof(walk_t));
     ngx_pagesize = getpagesize();
 
-    walk.timeout = atoi(argv[2]);
-    walk.cache_valid = atoi(argv[3]);
+    walk.timeout = strtol(argv[2], NULL, 10);
+    walk.cache_valid = strtol(argv[3], NULL, 10);
 
     if (walk_read(&walk, argv[1]) != NGX_OK) {
         perror(argv[1]);
@@ -103,24 +104,26 @@ main(int argc, char **argv)
 static ngx_int_t
 walk_read(walk_t *walk, const char *name)
 {
-    FILE  *file;
+    FILE        *file;
+    ngx_uint_t   whole;
 
     file = fopen(name, "rb");
 
-    if (file == NULL || fseek(file, 0, SEEK_END) == -1) {
+    if (file == NULL) {
         return NGX_ERROR;
     }
 
-    walk->size = ftell(file);
-    rewind(file);
+    whole = 0;
 
-    if (posix_memalign((void **) &walk->start, 4096, walk->size) != 0
-        || fread(walk->start, 1, walk->size, file) != walk->size)
-    {
-        return NGX_ERROR;
+    if (fseek(file, 0, SEEK_END) == 0) {
+        walk->size = ftell(file);
+        rewind(file);
+
+        whole = posix_memalign((void **) &walk->start, 4096, walk->size) == 0
+                && fread(walk->start, 1, walk->size, file) == walk->size;
     }
 
-    return fclose(file) == 0 ? NGX_OK : NGX_ERROR;
+    return fclose(file) == 0 && whole ? NGX_OK : NGX_ERROR;
 }
 
 

@@ -26,7 +26,8 @@ my $RECORDS = qr{
     | (?:fastcgi|uwsgi|scgi)\ param
     | grpc\ header
     | parse\ header
-    | http\ (?:request\ line|args|map|output\ filter|script\ (?:var|copy|capture)|regex\ set)
+    | http\ (?:request\ line|args|map|output\ filter|regex\ set)
+    | http\ script\ (?:var|copy|capture)
     | http2\ output\ header
     | HTTP/1\.[01]\ \d                       # a response's head
     | ".*"\ (?:matches|does\ not\ match)\ "   # whatever an "if" looks at
