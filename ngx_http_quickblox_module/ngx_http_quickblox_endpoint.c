@@ -32,6 +32,7 @@ static void ngx_http_quickblox_endpoint_read_handler(ngx_http_request_t *r);
 static void ngx_http_quickblox_endpoint_read_body(ngx_http_request_t *r);
 static void ngx_http_quickblox_endpoint_read_failed(ngx_http_request_t *r,
     ngx_int_t rc);
+static ngx_int_t ngx_http_quickblox_endpoint_drop_body(ngx_http_request_t *r);
 static void ngx_http_quickblox_endpoint_forget_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_quickblox_endpoint_append(ngx_http_request_t *r,
     ngx_http_quickblox_endpoint_t *ep);
@@ -212,6 +213,11 @@ ngx_http_quickblox_endpoint_refuse(ngx_http_request_t *r,
     ngx_int_t                  rc;
     ngx_http_quickblox_ctx_t  *ctx;
 
+    if (ngx_http_quickblox_endpoint_drop_body(r) != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
     ctx = ngx_http_get_module_ctx(r, ngx_http_quickblox_module);
 
     rc = ngx_http_quickblox_refuse(r, ctx, refusal);
@@ -337,7 +343,6 @@ ngx_http_quickblox_endpoint_read_body(ngx_http_request_t *r)
     for ( ;; ) {
 
         if (ngx_http_quickblox_endpoint_append(r, ctx->endpoint) != NGX_OK) {
-            ngx_http_quickblox_endpoint_forget_body(r);
             ngx_http_quickblox_endpoint_refuse(r,
                                           NGX_HTTP_QUICKBLOX_REFUSE_TOO_LARGE);
             return;
@@ -382,8 +387,54 @@ ngx_http_quickblox_endpoint_read_failed(ngx_http_request_t *r, ngx_int_t rc)
     r->keepalive = 0;
     r->lingering_close = 1;
 
-    ngx_http_quickblox_endpoint_forget_body(r);
     ngx_http_quickblox_endpoint_refuse(r, NGX_HTTP_QUICKBLOX_REFUSE_MALFORMED);
+}
+
+
+/*
+ * The body of what is refused may have a password, which an error page's
+ * upstream is not to get.  If HTTP/1 has yet to bring some of it, then it is
+ * left unread, and the connection ends: the length that is forgotten here is
+ * what nginx would count to know the next request.
+ */
+
+static ngx_int_t
+ngx_http_quickblox_endpoint_drop_body(ngx_http_request_t *r)
+{
+    off_t  size, length;
+
+    length = r->headers_in.content_length_n;
+
+    if (r->discard_body || (length <= 0 && !r->headers_in.chunked)) {
+        return NGX_OK;
+    }
+
+    ngx_http_quickblox_endpoint_forget_body(r);
+
+    if (r->request_body) {
+        return NGX_OK;
+    }
+
+    if (r->http_version == NGX_HTTP_VERSION_20) {
+        return ngx_http_discard_request_body(r);
+    }
+
+    size = r->header_in->last - r->header_in->pos;
+
+    if (length > 0 && size >= length) {
+        size = length;
+
+    } else {
+        r->keepalive = 0;
+        r->lingering_close = 1;
+    }
+
+    ngx_explicit_memzero(r->header_in->pos, size);
+    r->header_in->pos += size;
+
+    r->request_body = ngx_pcalloc(r->pool, sizeof(ngx_http_request_body_t));
+
+    return r->request_body ? NGX_OK : NGX_ERROR;
 }
 
 
