@@ -18,7 +18,7 @@
 
 #define NGX_HTTP_QUICKBLOX_PROM_HEAD   4096
 #define NGX_HTTP_QUICKBLOX_PROM_LINE   128
-#define NGX_HTTP_QUICKBLOX_PROM_ZONE   5        /* lines */
+#define NGX_HTTP_QUICKBLOX_PROM_ZONE   6        /* lines */
 #define NGX_HTTP_QUICKBLOX_PROM_APP    96
 
 
@@ -190,7 +190,11 @@ static ngx_http_quickblox_report_metric_t  ngx_http_quickblox_report_zones[] =
       offsetof(ngx_http_quickblox_report_zone_t, evicted) },
 
     { "zone_bytes", "gauge", "Size of a zone.",
-      offsetof(ngx_http_quickblox_report_zone_t, size) }
+      offsetof(ngx_http_quickblox_report_zone_t, size) },
+
+    { "zone_held_free_bytes", "gauge",
+      "Memory of a zone that is free for sessions held.",
+      offsetof(ngx_http_quickblox_report_zone_t, held_free) }
 };
 
 

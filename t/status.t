@@ -443,7 +443,7 @@ is $sample{qq(quickblox_zone_$_->[0]\{zone="a <b> \\"c\\""})},
     $full->{$_->[1]}, "zone: $_->[1]"
     for ['sessions', 'sessions'], ['rejections', 'rejections'],
         ['capacity', 'capacity'], ['evicted_total', 'evicted'],
-        ['bytes', 'size'];
+        ['bytes', 'size'], ['held_free_bytes', 'held_free'];
 
 is $sample{'quickblox_api_duration_seconds_count{application="chat"}'},
     $sample{'quickblox_api_duration_seconds_bucket{application="chat",'
