@@ -92,7 +92,7 @@ my @load;
 my $owner = $$;
 
 END {
-    if ($$ == $owner) {
+    if ($$ == ($owner // 0)) {
         my $code = $?;
         kill KILL => @load;
         waitpid $_, 0 for @load;
