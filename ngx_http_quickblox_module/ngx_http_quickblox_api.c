@@ -8,9 +8,6 @@
 /* s that the last good addresses are used for when the resolver has failed */
 #define NGX_HTTP_QUICKBLOX_RESOLVE_AGAIN  1
 
-/* s between two lines that tell of calls that wait */
-#define NGX_HTTP_QUICKBLOX_TELL_AGAIN     60
-
 
 static void ngx_http_quickblox_api_resolved(ngx_resolver_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_api_resolve(
@@ -74,7 +71,6 @@ static ngx_uint_t  ngx_http_quickblox_api_max;
 /* events of those whose turn it is when a call has ended */
 static ngx_queue_t  ngx_http_quickblox_api_waiting;
 static ngx_event_t  ngx_http_quickblox_api_next;
-static time_t       ngx_http_quickblox_api_told;
 
 static ngx_str_t  ngx_http_quickblox_api_uri = ngx_string("/");
 
@@ -130,7 +126,8 @@ ngx_http_quickblox_api_init_process(ngx_cycle_t *cycle)
 
     if (getrlimit(RLIMIT_NOFILE, &rlmt) == -1) {
         ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
-                      "getrlimit(RLIMIT_NOFILE) failed");
+                      "quickblox: getrlimit(RLIMIT_NOFILE) failed, only "
+                      "\"worker_connections\" limits API calls");
 
     } else if (rlmt.rlim_cur < n) {
         n = (ngx_uint_t) rlmt.rlim_cur;
@@ -156,18 +153,20 @@ ngx_http_quickblox_api_busy(void)
 
 
 void
-ngx_http_quickblox_api_wait(ngx_event_t *ev)
+ngx_http_quickblox_api_wait(ngx_event_t *ev,
+    ngx_http_quickblox_application_t *app)
 {
+    ngx_uint_t     level;
+    static time_t  told;
+
     ngx_post_event(ev, &ngx_http_quickblox_api_waiting);
 
-    if (ngx_time() >= ngx_http_quickblox_api_told) {
-        ngx_http_quickblox_api_told = ngx_time()
-                                      + NGX_HTTP_QUICKBLOX_TELL_AGAIN;
+    level = ngx_http_quickblox_log_level(NGX_LOG_WARN, &told);
 
-        ngx_log_error(NGX_LOG_WARN, ev->log, 0,
-                      "quickblox: %ui API calls are under way, others wait",
-                      ngx_http_quickblox_api_calls);
-    }
+    ngx_log_error(level, ev->log, 0,
+                  "quickblox application \"%V\": %ui API calls are under way, "
+                  "others wait, and get 503 after %Mms", &app->name,
+                  ngx_http_quickblox_api_calls, app->lock_timeout);
 }
 
 
@@ -592,6 +591,7 @@ ngx_http_quickblox_api_log_writer(ngx_log_t *log, ngx_uint_t level,
     u_char *buf, size_t len)
 {
     u_char                     *p, *last;
+    static time_t               told;
     ngx_http_quickblox_call_t  *call;
 
     call = log->wdata;
@@ -612,9 +612,13 @@ ngx_http_quickblox_api_log_writer(ngx_log_t *log, ngx_uint_t level,
         p = p ? p + 1 : last;
     }
 
+    if (level < NGX_LOG_CRIT) {
+        level = ngx_http_quickblox_log_level(level, &told);
+    }
+
     if (level < NGX_LOG_CRIT || level > NGX_LOG_WARN) {
-        ngx_log_error_core(level, call->error_log, 0, "quickblox \"%V\": %*s",
-                           &call->application->name, (size_t) (last - p), p);
+        ngx_log_error(level, call->error_log, 0, "quickblox \"%V\": %*s",
+                      &call->application->name, (size_t) (last - p), p);
         return;
     }
 

@@ -101,7 +101,8 @@ ngx_uint_t ngx_http_quickblox_api_busy(void);
  * leave it.  The event's owner takes it back by ngx_delete_posted_event().
  */
 
-void ngx_http_quickblox_api_wait(ngx_event_t *ev);
+void ngx_http_quickblox_api_wait(ngx_event_t *ev,
+    ngx_http_quickblox_application_t *app);
 
 
 /*

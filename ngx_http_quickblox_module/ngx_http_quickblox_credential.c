@@ -208,13 +208,25 @@ ngx_http_quickblox_credential_key(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    /* errors left in OpenSSL's queue would be told of another connection */
-
-    ngx_ssl_error(NGX_LOG_CRIT, r->connection->log, 0,
-                  "quickblox application \"%V\": no digest could be made",
-                  &ctx->conf->application->name);
+    ngx_http_quickblox_credential_failed(r, ctx->conf->application,
+                                         "no digest could be made");
 
     return NGX_ERROR;
+}
+
+
+void
+ngx_http_quickblox_credential_failed(ngx_http_request_t *r,
+    ngx_http_quickblox_application_t *app, const char *what)
+{
+    ngx_uint_t     level;
+    static time_t  told;
+
+    level = ngx_http_quickblox_log_level(NGX_LOG_CRIT, &told);
+
+    ngx_ssl_error(level, r->connection->log, 0,
+                  "quickblox application \"%V\": %s, the request gets 500",
+                  &app->name, what);
 }
 
 
@@ -405,9 +417,8 @@ ngx_http_quickblox_credential_cookie(ngx_http_request_t *r,
     rc = ngx_http_quickblox_credential_open(r, &app->cookie, &sealed);
 
     if (rc == NGX_ERROR) {
-        ngx_ssl_error(NGX_LOG_CRIT, r->connection->log, 0,
-                      "quickblox application \"%V\": no cookie could be "
-                      "opened", &app->name);
+        ngx_http_quickblox_credential_failed(r, app,
+                                             "no cookie could be opened");
     }
 
     if (rc == NGX_DECLINED || rc == NGX_ERROR) {

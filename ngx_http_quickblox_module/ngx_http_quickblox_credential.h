@@ -35,6 +35,15 @@ ngx_int_t ngx_http_quickblox_credential_set_token(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_uint_t source, ngx_str_t *token);
 
 
+/*
+ * Logs what OpenSSL has failed to do.  Errors left in its queue would be told
+ * of another connection.
+ */
+
+void ngx_http_quickblox_credential_failed(ngx_http_request_t *r,
+    ngx_http_quickblox_application_t *app, const char *what);
+
+
 /* cleanses what is a copy and a secret */
 
 void ngx_http_quickblox_credential_cleanse(

@@ -713,9 +713,8 @@ ngx_http_quickblox_endpoint_set_cookie(ngx_http_request_t *r,
     ngx_explicit_memzero(&sealed, sizeof(ngx_http_quickblox_sealed_t));
 
     if (rc != NGX_OK) {
-        ngx_ssl_error(NGX_LOG_CRIT, r->connection->log, 0,
-                      "quickblox application \"%V\": no cookie could be "
-                      "sealed", &app->name);
+        ngx_http_quickblox_credential_failed(r, app,
+                                             "no cookie could be sealed");
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }

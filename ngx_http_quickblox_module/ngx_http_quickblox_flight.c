@@ -473,7 +473,7 @@ ngx_http_quickblox_flight_waits(ngx_http_quickblox_flight_t *flight)
         }
     }
 
-    ngx_http_quickblox_api_wait(&flight->turn);
+    ngx_http_quickblox_api_wait(&flight->turn, flight->application);
 
     return 1;
 }
@@ -1218,15 +1218,18 @@ static void
 ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
     ngx_http_quickblox_call_t *call, const char *reason)
 {
-    ngx_str_t  text, *source;
+    time_t      backoff;
+    ngx_str_t   text, *source;
 
     source = ngx_http_quickblox_source_name(flight->credential.source);
+    backoff = ngx_http_quickblox_zone_backoff(flight->application);
 
     if (call == NULL) {
         ngx_log_error(NGX_LOG_ERR, flight->log, 0,
                       "quickblox application \"%V\": no API call made, %s, "
-                      "source: %V", &flight->application->name, reason,
-                      source);
+                      "source: %V, requests that need it get 503, "
+                      "next call in %T s", &flight->application->name, reason,
+                      source, backoff);
         return;
     }
 
@@ -1234,18 +1237,20 @@ ngx_http_quickblox_flight_log(ngx_http_quickblox_flight_t *flight,
         text.data = (u_char *) reason;
         text.len = ngx_strlen(reason);
 
-    } else {
+    } else if (call->reason.len) {
         text = call->reason;
+
+    } else {
+        ngx_str_set(&text, "unexpected status");
     }
 
     ngx_log_error(NGX_LOG_ERR, flight->log, 0,
                   "quickblox application \"%V\": API call \"%V %V\" failed, "
-                  "status %ui%s%V, source: %V, host: \"%V\", "
-                  "no calls for %T s",
+                  "status %ui: %V, source: %V, host: \"%V\", "
+                  "requests that need it get 503, next call in %T s",
                   &flight->application->name, &call->method_name, &call->path,
-                  call->status, text.len ? ": " : "", &text, source,
-                  &flight->application->host_header,
-                  ngx_http_quickblox_zone_backoff(flight->application));
+                  call->status, &text, source,
+                  &flight->application->host_header, backoff);
 }
 
 
@@ -1261,8 +1266,11 @@ ngx_http_quickblox_flight_answers(ngx_http_quickblox_flight_t *flight,
         == NGX_HTTP_QUICKBLOX_LOG_END)
     {
         ngx_log_error(NGX_LOG_ERR, flight->log, 0,
-                      "quickblox application \"%V\": the API answers again",
-                      &flight->application->name);
+                      "quickblox application \"%V\": the API answers again, "
+                      "source: %V, requests are served",
+                      &flight->application->name,
+                      ngx_http_quickblox_source_name(
+                                                 flight->credential.source));
     }
 }
 

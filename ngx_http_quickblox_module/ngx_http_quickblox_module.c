@@ -12,6 +12,10 @@
 #include "ngx_http_quickblox_variable.h"
 
 
+/* s between two lines of one worker that tell of what goes on */
+#define NGX_HTTP_QUICKBLOX_TELL_AGAIN  60
+
+
 static void ngx_http_quickblox_cleanup(void *data);
 
 static void *ngx_http_quickblox_create_main_conf(ngx_conf_t *cf);
@@ -324,6 +328,19 @@ ngx_str_t *
 ngx_http_quickblox_source_name(ngx_uint_t source)
 {
     return &ngx_http_quickblox_source_names[source];
+}
+
+
+ngx_uint_t
+ngx_http_quickblox_log_level(ngx_uint_t level, time_t *told)
+{
+    if (ngx_time() < *told) {
+        return NGX_LOG_INFO;
+    }
+
+    *told = ngx_time() + NGX_HTTP_QUICKBLOX_TELL_AGAIN;
+
+    return level;
 }
 
 

@@ -414,6 +414,14 @@ ngx_str_t *ngx_http_quickblox_source_name(ngx_uint_t source);
 
 
 /*
+ * The level of a message that may be repeated: "level" once a minute for a
+ * worker, with the time of the next in *told, which is 0 at first, else info.
+ */
+
+ngx_uint_t ngx_http_quickblox_log_level(ngx_uint_t level, time_t *told);
+
+
+/*
  * The handler of a directive with one of several words, as
  * ngx_conf_set_enum_slot() is, whose message says which.
  */

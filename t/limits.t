@@ -275,7 +275,7 @@ for my $case (
 
     my @lines = $nginx->error_log =~ /^.*\[(?!info).*quickblox(?!_).*$/mg;
     is @lines, 1, "$name: the log tells of it once";
-    like $lines[0], qr/\[warn\].* 16 API calls are under way, others wait/,
+    like $lines[0], qr/\[warn\].* "\w+": 16 API calls are under way, /,
         'and of what it is';
 
     $nginx->stop;
