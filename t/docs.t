@@ -167,6 +167,12 @@ my ($statuses) = $source{variable} =~ /statuses\[\] = \{(.*?)\};/s;
 is_deeply [$variables =~ /^\| `([A-Z]+)`/mg], [$statuses =~ /"(\w+)"/g],
     'all values of $quickblox_status are documented, and no other';
 
+my ($format) = grep { /log_format/ } map { $_->{text} }
+    Docs::blocks('docs/troubleshooting.md');
+is_deeply [sort $format =~ /\$(quickblox_\w+)/g],
+    [sort grep { $_ ne 'quickblox_token' } $table =~ /"(\w+)"/g],
+    'a log_format has all variables but the token';
+
 my $changes = Docs::slurp('CHANGES');
 is_deeply [grep { $changes !~ /\b\Q$_\E\b/ }
     (grep { /^quickblox/ } keys %code), $table =~ /"(\w+)"/g], [],
