@@ -204,7 +204,7 @@ for my $case (
 ) {
     my ($name, @options) = @$case;
 
-    # Valgrind keeps some of the descriptors.
+    # Valgrind has descriptors of its own, and lets nobody limit them.
     next if $ENV{QUICKBLOX_VALGRIND} && $name ne 'worker_connections 64';
     $name = "F28: $name";
 
@@ -291,6 +291,7 @@ for my $case (
         main => 'worker_rlimit_nofile 40;'],
 ) {
     my ($name, $exhausted, @options) = @$case;
+    next if $ENV{QUICKBLOX_VALGRIND} && $name eq 'descriptors';
     $name = "F28: all $name are taken";
 
     $t->allow(qr/socket\(\) failed \(24: /,
