@@ -443,9 +443,17 @@ ngx_http_quickblox_cookie_pair(ngx_str_t *header, size_t pos, ngx_str_t *name,
     p = header->data + pos;
     last = header->data + header->len;
 
-    for (end = p; end < last && *end != ';'; end++) { /* void */ }
+    /* memchr() looks at many bytes at a time, and a cookie may be long */
 
-    pos = end - header->data + (end < last);
+    end = memchr(p, ';', last - p);
+
+    if (end) {
+        pos = end + 1 - header->data;
+
+    } else {
+        end = last;
+        pos = header->len;
+    }
 
     while (p < end && ngx_http_quickblox_blank(*p)) {
         p++;
@@ -455,16 +463,16 @@ ngx_http_quickblox_cookie_pair(ngx_str_t *header, size_t pos, ngx_str_t *name,
         end--;
     }
 
-    for (equal = p; equal < end && *equal != '='; equal++) { /* void */ }
+    equal = memchr(p, '=', end - p);
 
     name->data = p;
-    name->len = equal < end ? equal - p : 0;
+    name->len = equal ? equal - p : 0;
 
     while (name->len && ngx_http_quickblox_blank(p[name->len - 1])) {
         name->len--;
     }
 
-    value->data = equal < end ? equal + 1 : p;
+    value->data = equal ? equal + 1 : p;
 
     while (value->data < end && ngx_http_quickblox_blank(*value->data)) {
         value->data++;
