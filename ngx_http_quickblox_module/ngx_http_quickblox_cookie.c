@@ -48,6 +48,8 @@ static ngx_int_t ngx_http_quickblox_cookie_read(
 static size_t ngx_http_quickblox_cookie_encode(u_char *seal, size_t len,
     u_char *text);
 static ngx_uint_t ngx_http_quickblox_cookie_bits(u_char c);
+static ngx_inline ngx_uint_t ngx_http_quickblox_cookie_group(u_char *p,
+    u_char *out);
 static size_t ngx_http_quickblox_cookie_decode(ngx_str_t *value, u_char *seal);
 static u_char *ngx_http_quickblox_cookie_put(u_char *p, uint64_t n);
 static uint64_t ngx_http_quickblox_cookie_get(u_char *p);
@@ -278,7 +280,7 @@ ngx_http_quickblox_cookie_encode(u_char *seal, size_t len, u_char *text)
 }
 
 
-/* the six bits that a character stands for, or 64 */
+/* the six bits that a character stands for, or 64 and more */
 
 static ngx_uint_t
 ngx_http_quickblox_cookie_bits(u_char c)
@@ -294,7 +296,27 @@ ngx_http_quickblox_cookie_bits(u_char c)
         41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 64, 64, 64, 64, 64
     };
 
-    return c < sizeof(bits) ? bits[c] : 64;
+    return bits[c & 0x7f] | (c & 0x80);
+}
+
+
+/* four characters are three bytes; 1, or 0 where one of them is none */
+
+static ngx_inline ngx_uint_t
+ngx_http_quickblox_cookie_group(u_char *p, u_char *out)
+{
+    ngx_uint_t  a, b, c, d;
+
+    a = ngx_http_quickblox_cookie_bits(p[0]);
+    b = ngx_http_quickblox_cookie_bits(p[1]);
+    c = ngx_http_quickblox_cookie_bits(p[2]);
+    d = ngx_http_quickblox_cookie_bits(p[3]);
+
+    out[0] = (u_char) (a << 2 | b >> 4);
+    out[1] = (u_char) (b << 4 | c >> 2);
+    out[2] = (u_char) (c << 6 | d);
+
+    return (a | b | c | d) < 64;
 }
 
 
@@ -307,38 +329,40 @@ ngx_http_quickblox_cookie_bits(u_char c)
 static size_t
 ngx_http_quickblox_cookie_decode(ngx_str_t *value, u_char *seal)
 {
-    u_char      *p, *last, *out;
-    uint32_t     group;
-    ngx_uint_t   bits, n;
+    u_char  *p, *out, rest[4];
+    size_t   n;
 
     if (value->len >= NGX_HTTP_QUICKBLOX_COOKIE_MAX || value->len % 4 == 1) {
         return 0;
     }
 
+    p = value->data;
     out = seal;
-    group = 0;
-    n = 0;
 
-    last = value->data + value->len;
+    for (n = value->len; n >= 4; n -= 4) {
 
-    for (p = value->data; p < last; p++) {
-
-        bits = ngx_http_quickblox_cookie_bits(*p);
-        if (bits == 64) {
+        if (!ngx_http_quickblox_cookie_group(p, out)) {
             return 0;
         }
 
-        group = group << 6 | (uint32_t) bits;
-        n += 6;
-
-        if (n >= 8) {
-            n -= 8;
-            *out++ = (u_char) (group >> n);
-            group &= (1 << n) - 1;
-        }
+        p += 4;
+        out += 3;
     }
 
-    return group == 0 ? (size_t) (out - seal) : 0;
+    if (n == 0) {
+        return out - seal;
+    }
+
+    /* "A" is zero bits, so what is left over is in the next byte */
+
+    ngx_memset(rest, 'A', sizeof(rest));
+    ngx_memcpy(rest, p, n);
+
+    if (!ngx_http_quickblox_cookie_group(rest, out) || out[n - 1] != 0) {
+        return 0;
+    }
+
+    return out + n - 1 - seal;
 }
 
 
