@@ -53,6 +53,9 @@ static ngx_int_t ngx_http_quickblox_application_ssl(ngx_conf_t *cf,
 static ngx_int_t ngx_http_quickblox_application_keys(ngx_conf_t *cf,
     ngx_http_quickblox_main_conf_t *qmcf,
     ngx_http_quickblox_application_t *app);
+static EVP_MD_CTX *ngx_http_quickblox_application_start(ngx_conf_t *cf,
+    ngx_http_quickblox_main_conf_t *qmcf, ngx_str_t *parts, ngx_uint_t n);
+static void ngx_http_quickblox_application_start_cleanup(void *data);
 
 
 static ngx_str_t  ngx_http_quickblox_default_api =
@@ -1392,10 +1395,8 @@ ngx_http_quickblox_application_keys(ngx_conf_t *cf,
 
     ngx_str_set(&parts[2], "client");
 
-    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, 3,
-                                  app->client)
-        != NGX_OK)
-    {
+    app->client = ngx_http_quickblox_application_start(cf, qmcf, parts, 3);
+    if (app->client == NULL) {
         return NGX_ERROR;
     }
 
@@ -1404,7 +1405,7 @@ ngx_http_quickblox_application_keys(ngx_conf_t *cf,
     parts[3] = app->auth_key;
     parts[4] = app->auth_secret;
 
-    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, 5,
+    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md_start, parts, 5,
                                   app->held[1])
         != NGX_OK)
     {
@@ -1415,10 +1416,8 @@ ngx_http_quickblox_application_keys(ngx_conf_t *cf,
 
     parts[5] = app->api_key;
 
-    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, 6,
-                                  app->people)
-        != NGX_OK)
-    {
+    app->people = ngx_http_quickblox_application_start(cf, qmcf, parts, 6);
+    if (app->people == NULL) {
         return NGX_ERROR;
     }
 
@@ -1428,6 +1427,56 @@ ngx_http_quickblox_application_keys(ngx_conf_t *cf,
     parts[6] = app->email;
     parts[7] = app->password;
 
-    return ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, 8,
+    return ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md_start, parts, 8,
                                      app->held[0]);
+}
+
+
+/*
+ * What many keys begin with: its digest, with zeroes and their length a block
+ * of SHA-256, so that only the rest is hashed for each request.
+ */
+
+static EVP_MD_CTX *
+ngx_http_quickblox_application_start(ngx_conf_t *cf,
+    ngx_http_quickblox_main_conf_t *qmcf, ngx_str_t *parts, ngx_uint_t n)
+{
+    u_char               block[64 - 8];
+    ngx_str_t            first;
+    EVP_MD_CTX          *start;
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    start = EVP_MD_CTX_new();
+
+    cln->handler = ngx_http_quickblox_application_start_cleanup;
+    cln->data = start;
+
+    ngx_memzero(block, sizeof(block));
+
+    first.len = sizeof(block);
+    first.data = block;
+
+    if (start == NULL
+        || ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md_start, parts, n,
+                                     block)
+           != NGX_OK
+        || ngx_http_quickblox_digest_start(start, qmcf->md, &first, 1)
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return start;
+}
+
+
+static void
+ngx_http_quickblox_application_start_cleanup(void *data)
+{
+    EVP_MD_CTX_free(data);
 }

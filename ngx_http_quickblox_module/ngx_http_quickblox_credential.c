@@ -36,7 +36,8 @@ static ngx_int_t ngx_http_quickblox_credential_open_header(
 static ngx_int_t ngx_http_quickblox_credential_user(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_e *refusal);
 static ngx_int_t ngx_http_quickblox_credential_key(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx, ngx_str_t *parts, ngx_uint_t n);
+    ngx_http_quickblox_ctx_t *ctx, EVP_MD_CTX *start, ngx_str_t *parts,
+    ngx_uint_t n);
 
 
 static ngx_str_t  ngx_http_quickblox_qb_token = ngx_string("QB-Token");
@@ -180,28 +181,25 @@ ngx_int_t
 ngx_http_quickblox_credential_set_token(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_uint_t source, ngx_str_t *token)
 {
-    ngx_str_t  parts[2];
-
     ctx->credential.source = source;
     ctx->credential.token = *token;
 
-    parts[0].len = NGX_HTTP_QUICKBLOX_DIGEST_LEN;
-    parts[0].data = ctx->conf->application->client;
-    parts[1] = *token;
-
-    return ngx_http_quickblox_credential_key(r, ctx, parts, 2);
+    return ngx_http_quickblox_credential_key(r, ctx,
+                                             ctx->conf->application->client,
+                                             token, 1);
 }
 
 
 static ngx_int_t
 ngx_http_quickblox_credential_key(ngx_http_request_t *r,
-    ngx_http_quickblox_ctx_t *ctx, ngx_str_t *parts, ngx_uint_t n)
+    ngx_http_quickblox_ctx_t *ctx, EVP_MD_CTX *start, ngx_str_t *parts,
+    ngx_uint_t n)
 {
     ngx_http_quickblox_main_conf_t  *qmcf;
 
     qmcf = ngx_http_get_module_main_conf(r, ngx_http_quickblox_module);
 
-    if (ngx_http_quickblox_digest(qmcf->md_ctx, qmcf->md, parts, n,
+    if (ngx_http_quickblox_digest(qmcf->md_ctx, start, parts, n,
                                   ctx->credential.key)
         == NGX_OK)
     {
@@ -338,7 +336,7 @@ ngx_http_quickblox_credential_basic(ngx_http_request_t *r,
 {
     u_char                           *buf;
     ngx_int_t                         rc;
-    ngx_str_t                         value, parts[4];
+    ngx_str_t                         value, parts[3];
     ngx_http_quickblox_login_t        login;
     ngx_http_quickblox_credential_t  *credential;
 
@@ -371,13 +369,13 @@ ngx_http_quickblox_credential_basic(ngx_http_request_t *r,
     credential->login = login.login;
     credential->password = login.password;
 
-    parts[0].len = NGX_HTTP_QUICKBLOX_DIGEST_LEN;
-    parts[0].data = ctx->conf->application->people;
-    ngx_str_set(&parts[1], "basic");
-    parts[2] = credential->login;
-    parts[3] = credential->password;
+    ngx_str_set(&parts[0], "basic");
+    parts[1] = credential->login;
+    parts[2] = credential->password;
 
-    return ngx_http_quickblox_credential_key(r, ctx, parts, 4);
+    return ngx_http_quickblox_credential_key(r, ctx,
+                                             ctx->conf->application->people,
+                                             parts, 3);
 }
 
 
@@ -573,7 +571,7 @@ ngx_http_quickblox_credential_user(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx, ngx_http_quickblox_refusal_e *refusal)
 {
     u_char                            number[NGX_INT64_LEN];
-    ngx_str_t                         value, parts[3];
+    ngx_str_t                         value, parts[2];
     ngx_http_quickblox_credential_t  *credential;
 
     if (ngx_http_quickblox_value_anew(r, ctx->conf->user, &value) != NGX_OK) {
@@ -593,11 +591,11 @@ ngx_http_quickblox_credential_user(ngx_http_request_t *r,
         return NGX_ABORT;
     }
 
-    parts[0].len = NGX_HTTP_QUICKBLOX_DIGEST_LEN;
-    parts[0].data = ctx->conf->application->people;
-    ngx_str_set(&parts[1], "user_token");
-    parts[2].data = number;
-    parts[2].len = ngx_sprintf(number, "%uL", credential->user_id) - number;
+    ngx_str_set(&parts[0], "user_token");
+    parts[1].data = number;
+    parts[1].len = ngx_sprintf(number, "%uL", credential->user_id) - number;
 
-    return ngx_http_quickblox_credential_key(r, ctx, parts, 3);
+    return ngx_http_quickblox_credential_key(r, ctx,
+                                             ctx->conf->application->people,
+                                             parts, 2);
 }

@@ -44,6 +44,8 @@ static time_t ngx_http_quickblox_date(ngx_str_t *value, const char *layout,
     const char *zone, const char *other);
 static ngx_int_t ngx_http_quickblox_date_days(u_char *p, uint64_t *days);
 static ngx_uint_t ngx_http_quickblox_date_number(u_char *p, size_t n);
+static ngx_int_t ngx_http_quickblox_digest_add(EVP_MD_CTX *ctx,
+    ngx_str_t *strings, ngx_uint_t n);
 
 
 size_t
@@ -784,19 +786,42 @@ ngx_http_quickblox_token(ngx_str_t *token)
 
 
 ngx_int_t
-ngx_http_quickblox_digest(EVP_MD_CTX *ctx, const EVP_MD *md,
-    ngx_str_t *strings, ngx_uint_t n, u_char *digest)
+ngx_http_quickblox_digest_start(EVP_MD_CTX *start, const EVP_MD *md,
+    ngx_str_t *strings, ngx_uint_t n)
 {
-    u_char      length[8];
-    ngx_uint_t  i, k;
-
     /* another algorithm would overrun the digest */
 
     if (md == NULL || EVP_MD_size(md) != NGX_HTTP_QUICKBLOX_DIGEST_LEN
-        || EVP_DigestInit_ex(ctx, md, NULL) != 1)
+        || EVP_DigestInit_ex(start, md, NULL) != 1)
     {
         return NGX_ERROR;
     }
+
+    return ngx_http_quickblox_digest_add(start, strings, n);
+}
+
+
+ngx_int_t
+ngx_http_quickblox_digest(EVP_MD_CTX *ctx, const EVP_MD_CTX *start,
+    ngx_str_t *strings, ngx_uint_t n, u_char *digest)
+{
+    if (EVP_MD_CTX_copy_ex(ctx, start) != 1
+        || ngx_http_quickblox_digest_add(ctx, strings, n) != NGX_OK
+        || EVP_DigestFinal_ex(ctx, digest, NULL) != 1)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_quickblox_digest_add(EVP_MD_CTX *ctx, ngx_str_t *strings,
+    ngx_uint_t n)
+{
+    u_char      length[8];
+    ngx_uint_t  i, k;
 
     for (i = 0; i < n; i++) {
 
@@ -809,10 +834,6 @@ ngx_http_quickblox_digest(EVP_MD_CTX *ctx, const EVP_MD *md,
         {
             return NGX_ERROR;
         }
-    }
-
-    if (EVP_DigestFinal_ex(ctx, digest, NULL) != 1) {
-        return NGX_ERROR;
     }
 
     return NGX_OK;

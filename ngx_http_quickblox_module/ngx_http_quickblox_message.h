@@ -194,15 +194,20 @@ ngx_uint_t ngx_http_quickblox_token(ngx_str_t *token);
 
 
 /*
- * SHA-256 over n strings, each preceded by its length as 8 bytes (little
- * endian), so that no two lists of strings have one input.  ctx is scratch
- * of the caller's, md is EVP_sha256() or a fetched equivalent; digest has
- * DIGEST_LEN bytes.
+ * SHA-256 over strings, each preceded by its length as 8 bytes (little
+ * endian), so that no two lists of strings have one input.
+ *
+ * _digest_start() begins with the strings that many lists have in common, or
+ * with none; md is EVP_sha256() or a fetched equivalent.  _digest() goes on
+ * from there with n more, as often as one likes: ctx is scratch of the
+ * caller's, digest has DIGEST_LEN bytes.
  *
  * NGX_OK or NGX_ERROR (OpenSSL failed).
  */
 
-ngx_int_t ngx_http_quickblox_digest(EVP_MD_CTX *ctx, const EVP_MD *md,
+ngx_int_t ngx_http_quickblox_digest_start(EVP_MD_CTX *start,
+    const EVP_MD *md, ngx_str_t *strings, ngx_uint_t n);
+ngx_int_t ngx_http_quickblox_digest(EVP_MD_CTX *ctx, const EVP_MD_CTX *start,
     ngx_str_t *strings, ngx_uint_t n, u_char *digest);
 
 

@@ -478,6 +478,7 @@ ngx_http_quickblox_create_main_conf(ngx_conf_t *cf)
 
     qmcf->md = EVP_MD_fetch(NULL, "SHA256", NULL);
     qmcf->md_ctx = EVP_MD_CTX_new();
+    qmcf->md_start = EVP_MD_CTX_new();
     qmcf->cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
 
     /*
@@ -487,8 +488,10 @@ ngx_http_quickblox_create_main_conf(ngx_conf_t *cf)
 
     qmcf->mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 
-    if (qmcf->md == NULL || qmcf->md_ctx == NULL || qmcf->cipher == NULL
-        || qmcf->mac == NULL)
+    if (qmcf->md_ctx == NULL || qmcf->md_start == NULL || qmcf->cipher == NULL
+        || qmcf->mac == NULL
+        || ngx_http_quickblox_digest_start(qmcf->md_start, qmcf->md, NULL, 0)
+           != NGX_OK)
     {
         ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
                       "EVP_MD_fetch(), EVP_CIPHER_fetch() or "
@@ -506,6 +509,7 @@ ngx_http_quickblox_digest_cleanup(void *data)
     ngx_http_quickblox_main_conf_t *qmcf = data;
 
     EVP_MD_CTX_free(qmcf->md_ctx);
+    EVP_MD_CTX_free(qmcf->md_start);
     EVP_MD_free(qmcf->md);
     EVP_CIPHER_free(qmcf->cipher);
     EVP_MAC_free(qmcf->mac);

@@ -162,10 +162,10 @@ struct ngx_http_quickblox_application_s {
     ngx_http_complex_value_t          *on_behalf_of;
     ngx_uint_t                         signature;
 
-    /* keys of the sessions held and the prefixes of those of others */
+    /* keys of the sessions held, and what those of others begin with */
 
-    u_char                             client[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
-    u_char                             people[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
+    EVP_MD_CTX                        *client;
+    EVP_MD_CTX                        *people;
     u_char                             held[2][NGX_HTTP_QUICKBLOX_DIGEST_LEN];
 
     /* the cookie of a browser's session */
@@ -212,6 +212,7 @@ typedef struct {
                              /* of ngx_http_quickblox_application_t * */
     EVP_MD                            *md;
     EVP_MD_CTX                        *md_ctx;
+    EVP_MD_CTX                        *md_start;  /* of nothing yet */
     EVP_CIPHER                        *cipher;
     EVP_MAC                           *mac;
     ngx_queue_t                        flights[256];

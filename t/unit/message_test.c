@@ -22,7 +22,7 @@
 #include "unit.h"
 
 
-#define PLAN          475
+#define PLAN          476
 
 #define COUNT(a)      (sizeof(a) / sizeof((a)[0]))
 
@@ -1744,14 +1744,14 @@ test_id(void)
 
 
 static ngx_uint_t
-digested(EVP_MD_CTX *ctx, const EVP_MD *md, ngx_str_t *strings, ngx_uint_t n,
+digested(EVP_MD_CTX *ctx, EVP_MD_CTX *start, ngx_str_t *strings, ngx_uint_t n,
     const char *expected)
 {
     char         hex[2 * NGX_HTTP_QUICKBLOX_DIGEST_LEN + 1];
     u_char       digest[NGX_HTTP_QUICKBLOX_DIGEST_LEN];
     ngx_uint_t   i;
 
-    if (ngx_http_quickblox_digest(ctx, md, strings, n, digest) != NGX_OK) {
+    if (ngx_http_quickblox_digest(ctx, start, strings, n, digest) != NGX_OK) {
         return 0;
     }
 
@@ -1768,10 +1768,10 @@ test_digest(void)
 {
     u_char        lists[5][NGX_HTTP_QUICKBLOX_DIGEST_LEN];
     u_char        out[NGX_HTTP_QUICKBLOX_DIGEST_LEN], x[300];
-    EVP_MD       *fetched;
+    EVP_MD       *md;
     ngx_str_t     s[3];
     ngx_uint_t    i, k, same;
-    EVP_MD_CTX   *ctx;
+    EVP_MD_CTX   *ctx, *start;
 
     static ngx_str_t  parts[5][3] = {
         { ngx_string("ab"), ngx_string("c"), ngx_null_string },
@@ -1782,43 +1782,59 @@ test_digest(void)
     };
 
     ctx = EVP_MD_CTX_new();
-    fetched = EVP_MD_fetch(NULL, "SHA256", NULL);
+    start = EVP_MD_CTX_new();
+    md = EVP_MD_fetch(NULL, "SHA256", NULL);
 
-    if (ctx == NULL || fetched == NULL) {
+    if (ctx == NULL || start == NULL || md == NULL
+        || ngx_http_quickblox_digest_start(start, EVP_sha256(), NULL, 0)
+           != NGX_OK)
+    {
         abort();
     }
 
     ngx_str_set(&s[0], "92");
     ngx_str_set(&s[1], "token");
 
-    ok(digested(ctx, EVP_sha256(), s, 2, "c943b51131b35c051a5b28e2c844b069"
+    ok(digested(ctx, start, s, 2, "c943b51131b35c051a5b28e2c844b069"
                 "e014620956392ce9f3bcea0851a68c29"),
        "digest: two strings");
 
-    ok(digested(ctx, fetched, s, 2, "c943b51131b35c051a5b28e2c844b069"
-                "e014620956392ce9f3bcea0851a68c29"),
-       "digest: a fetched algorithm, the context used again");
+    ok(ngx_http_quickblox_digest_start(start, md, s, 1) == NGX_OK
+       && digested(ctx, start, s + 1, 1, "c943b51131b35c051a5b28e2c844b069"
+                   "e014620956392ce9f3bcea0851a68c29")
+       && digested(ctx, start, s + 1, 1, "c943b51131b35c051a5b28e2c844b069"
+                   "e014620956392ce9f3bcea0851a68c29"),
+       "digest: the first by a fetched algorithm, the second twice");
+
+    ok(ngx_http_quickblox_digest_start(start, md, s, 2) == NGX_OK
+       && digested(ctx, start, NULL, 0, "c943b51131b35c051a5b28e2c844b069"
+                   "e014620956392ce9f3bcea0851a68c29"),
+       "digest: nothing behind two strings");
+
+    if (ngx_http_quickblox_digest_start(start, md, NULL, 0) != NGX_OK) {
+        abort();
+    }
 
     ngx_memset(x, 'x', sizeof(x));
     s[0].data = x;
     s[0].len = sizeof(x);
 
-    ok(digested(ctx, fetched, s, 1, "ef14726c73a1a906e4313238a29409fa"
+    ok(digested(ctx, start, s, 1, "ef14726c73a1a906e4313238a29409fa"
                 "0ab4894ee18096dfdd808b811b864276"),
        "digest: a length of two bytes");
 
     ngx_str_null(&s[0]);
 
-    ok(digested(ctx, fetched, s, 1, "af5570f5a1810b7af78caf4bc70a660f"
+    ok(digested(ctx, start, s, 1, "af5570f5a1810b7af78caf4bc70a660f"
                 "0df51e42baf91d4de5b2328de0e83dfc"),
        "digest: an empty string");
 
-    ok(digested(ctx, fetched, NULL, 0, "e3b0c44298fc1c149afbf4c8996fb924"
+    ok(digested(ctx, start, NULL, 0, "e3b0c44298fc1c149afbf4c8996fb924"
                 "27ae41e4649b934ca495991b7852b855"),
        "digest: no string");
 
     for (i = 0, same = 0; i < 5; i++) {
-        same += (ngx_http_quickblox_digest(ctx, fetched, parts[i], 3,
+        same += (ngx_http_quickblox_digest(ctx, start, parts[i], 3,
                                            lists[i])
                  != NGX_OK);
 
@@ -1830,17 +1846,16 @@ test_digest(void)
     ok(same == 0, "digest: lists of the same bytes differ");
 
     ngx_str_set(&s[0], "abc");
-    ok(ngx_http_quickblox_digest(ctx, fetched, s, 1, out) == NGX_OK
+    ok(ngx_http_quickblox_digest(ctx, start, s, 1, out) == NGX_OK
        && memcmp(out, lists[2], sizeof(out)) != 0,
        "digest: an empty string behind counts");
 
-    ngx_memset(out, 0x5a, sizeof(out));
-    ok(ngx_http_quickblox_digest(ctx, EVP_sha512(), s, 1, out) == NGX_ERROR
-       && ngx_http_quickblox_digest(ctx, NULL, s, 1, out) == NGX_ERROR
-       && out[0] == 0x5a && out[31] == 0x5a,
+    ok(ngx_http_quickblox_digest_start(start, EVP_sha512(), s, 1) == NGX_ERROR
+       && ngx_http_quickblox_digest_start(start, NULL, s, 1) == NGX_ERROR,
        "digest: another algorithm or none");
 
-    EVP_MD_free(fetched);
+    EVP_MD_free(md);
+    EVP_MD_CTX_free(start);
     EVP_MD_CTX_free(ctx);
 }
 
