@@ -50,8 +50,15 @@ ngx_http_quickblox_header_is(ngx_str_t *key, ngx_str_t *name)
     }
 
     for (i = 0; i < key->len; i++) {
-        a = ngx_tolower(key->data[i]);
-        b = ngx_tolower(name->data[i]);
+        a = key->data[i];
+        b = name->data[i];
+
+        if (a == b) {
+            continue;
+        }
+
+        a = ngx_tolower(a);
+        b = ngx_tolower(b);
 
         if (a != b && !((a == '_' || a == '-') && (b == '_' || b == '-'))) {
             return 0;
