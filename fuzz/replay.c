@@ -111,7 +111,7 @@ LLVMFuzzerTestOneInput(const u_char *data, size_t size)
                                                  &conf.expired_text));
 
     fuzz_check(!ctx.examining);
-    fuzz_check(expired == ctx.replay.posted);
+    fuzz_check(expired == ctx.event.posted);
     fuzz_check(expired == (r.buffered != 0));
     fuzz_check(expired == !fuzz_headers);
     fuzz_check(expired == !fuzz_last);
@@ -119,7 +119,7 @@ LLVMFuzzerTestOneInput(const u_char *data, size_t size)
     fuzz_check(fuzz_passed_len == 0
                || ngx_memcmp(fuzz_passed, body.data, size) == 0);
 
-    ngx_http_quickblox_replay_cancel(&ctx);
+    ngx_http_quickblox_session_cancel(&ctx);
     fuzz_check(ngx_queue_empty(&ngx_posted_events));
 
     ngx_destroy_pool(r.pool);

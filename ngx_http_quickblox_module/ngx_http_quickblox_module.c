@@ -432,7 +432,6 @@ ngx_http_quickblox_cleanup(void *data)
     ngx_http_quickblox_ctx_t *ctx = data;
 
     ngx_http_quickblox_session_cancel(ctx);
-    ngx_http_quickblox_replay_cancel(ctx);
 
     ngx_http_quickblox_credential_cleanse(&ctx->credential);
 

@@ -347,11 +347,13 @@ struct ngx_http_quickblox_ctx_s {
     const char                        *error;     /* for $quickblox_error */
     ngx_str_t                          on_behalf_of;
 
+    /* of the end of a wait, or of a response that is replayed or mapped */
+    ngx_event_t                        event;
+
     /* waiting for a flight */
 
     ngx_queue_t                        queue;
     ngx_http_quickblox_flight_t       *flight;
-    ngx_event_t                        event;
     ngx_http_event_handler_pt          resume;
 
     /* the client's own header list, while ours is in its place */
@@ -364,7 +366,6 @@ struct ngx_http_quickblox_ctx_s {
 
     /* an expired response that is examined and replayed or mapped */
 
-    ngx_event_t                        replay;
     u_char                            *body;
     size_t                             body_len;
 

@@ -540,20 +540,11 @@ ngx_http_quickblox_replay_post(ngx_http_request_t *r,
 
     r->buffered |= NGX_HTTP_QUICKBLOX_BUFFERED;
 
-    ctx->replay.handler = ngx_http_quickblox_replay_handler;
-    ctx->replay.data = ctx;
-    ctx->replay.log = r->connection->log;
+    ctx->event.handler = ngx_http_quickblox_replay_handler;
+    ctx->event.data = ctx;
+    ctx->event.log = r->connection->log;
 
-    ngx_post_event(&ctx->replay, &ngx_posted_events);
-}
-
-
-void
-ngx_http_quickblox_replay_cancel(ngx_http_quickblox_ctx_t *ctx)
-{
-    if (ctx->replay.posted) {
-        ngx_delete_posted_event(&ctx->replay);
-    }
+    ngx_post_event(&ctx->event, &ngx_posted_events);
 }
 
 

@@ -21,9 +21,4 @@ void ngx_http_quickblox_replay_unseen(ngx_http_request_t *r,
     ngx_http_quickblox_ctx_t *ctx);
 
 
-/* ends what is under way, for the request's cleanup */
-
-void ngx_http_quickblox_replay_cancel(ngx_http_quickblox_ctx_t *ctx);
-
-
 #endif /* _NGX_HTTP_QUICKBLOX_REPLAY_H_INCLUDED_ */

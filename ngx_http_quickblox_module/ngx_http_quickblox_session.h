@@ -53,7 +53,10 @@ ngx_int_t ngx_http_quickblox_session_ask(ngx_http_request_t *r,
 void ngx_http_quickblox_session_learn(ngx_http_quickblox_ctx_t *ctx);
 
 
-/* ends a request's waiting, if it does wait; for its cleanup */
+/*
+ * Ends a request's waiting, if it does wait, and takes back its event, whoever
+ * has posted it; for its cleanup.
+ */
 
 void ngx_http_quickblox_session_cancel(ngx_http_quickblox_ctx_t *ctx);
 
