@@ -8,6 +8,13 @@
 /* s that the last good addresses are used for when the resolver has failed */
 #define NGX_HTTP_QUICKBLOX_RESOLVE_AGAIN  1
 
+/*
+ * Calls of a worker at once: more than a plan of 160 requests a second has
+ * answered in "timeout", and few enough for the worker to look at each of
+ * their connections before "connect_timeout"
+ */
+#define NGX_HTTP_QUICKBLOX_CALLS_MAX      1000
+
 
 static void ngx_http_quickblox_api_resolved(ngx_resolver_ctx_t *ctx);
 static ngx_int_t ngx_http_quickblox_api_resolve(
@@ -133,7 +140,9 @@ ngx_http_quickblox_api_init_process(ngx_cycle_t *cycle)
         n = (ngx_uint_t) rlmt.rlim_cur;
     }
 
-    ngx_http_quickblox_api_max = ngx_max(n / 4, 1);
+    n = ngx_min(n / 4, NGX_HTTP_QUICKBLOX_CALLS_MAX);
+
+    ngx_http_quickblox_api_max = ngx_max(n, 1);
 
     ngx_queue_init(&ngx_http_quickblox_api_waiting);
 

@@ -9,6 +9,7 @@ use lib 't/lib';
 
 use Digest::SHA qw(sha256_hex);
 use Gateway;
+use IO::Socket::INET ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -358,5 +359,51 @@ for my $case (
 
     $nginx->stop;
 }
+
+# F28: a worker whose connections are many calls the API a thousand times at
+# once, as more would be in each other's way
+
+SKIP: {
+    my $descriptors = `sh -c 'ulimit -n'`;
+    skip 'F28: too few descriptors', 1
+        if $descriptors =~ /^(\d+)$/ && $1 < 8192;
+
+    my $silent = IO::Socket::INET->new(Listen => 4096,
+        LocalAddr => '127.0.0.1') or die "listen: $!\n";
+
+    my $nginx = $t->nginx(<<"END", events => 'worker_connections 8192;');
+quickblox_application chat {
+    api http://127.0.0.1:${\$silent->sockport};
+    application_id 92;
+    zone quickblox 1m;
+    connect_timeout 30s;
+    timeout 30s;
+    lock_timeout 30s;
+}
+
+server {
+    listen 127.0.0.1:%%PORT_0%% backlog=1024;
+
+    location / {
+        quickblox chat;
+        stub_status;
+    }
+}
+END
+
+    my @clients = map { $t->start(path => '/', token => sprintf '%040d', $_) }
+        1 .. 1001;
+
+    $t->wait_for(sub { $nginx->error_log =~ /others wait/ },
+        'end of the calls');
+    like $nginx->error_log, qr/"chat": 1000 API calls are under way, /,
+        'F28: of many connections a thousand are for calls';
+
+    # The calls fail, and nobody waits for them any more.
+    close $silent;
+    $_->finish for @clients;
+    $nginx->stop;
+}
+
 
 $t->done;
