@@ -2,10 +2,15 @@ package Docs;
 
 # Configurations of README.md and docs/, made to run on a test's machine: only
 # names of files, hosts and ports are replaced.
+#
+# Each block that says ```nginx is one.  It is a whole nginx.conf, what is in
+# http { }, or a piece: a location is put into a server, and parameters of an
+# application into an application.  Where no application "chat" is configured
+# there is one that has all credentials.
 
 use strict;
 use warnings;
-use feature 'signatures';
+use feature qw(signatures state);
 no warnings 'experimental::signatures';
 
 use Carp qw(croak);
@@ -62,6 +67,14 @@ sub recipe ($file, $heading, $number = 0) {
     return ($found[$number] // croak "no configuration at $heading")->{text};
 }
 
+# Names of the directives of quickblox_application, as they are documented.
+sub parameters {
+    state $names = {map { $_ => 1 } slurp('docs/directives.md')
+        =~ /^Syntax:  (\w+).*\nDefault: .*\nContext: quickblox_app/mg};
+
+    return $names;
+}
+
 # A copy of the login page, without its configuration; the folder.
 sub login_page ($t) {
     my $dir = $t->dir . '/login-page';
@@ -85,11 +98,20 @@ sub http ($t, $text, %opt) {
     my $load = 'load_module modules/ngx_http_quickblox_module.so;';
     $text =~ s/\A\Q$load\E\n\n^http \{\n(.*)^\}\n\z/$1/ms;
 
+    my ($first) = $text =~ /^(\w+)/m;
+
+    if (parameters()->{$first // ''}) {
+        my $more = join '', map { $text =~ /^$_->[0] /m ? () : "@$_;\n" }
+            [application_id => 92], [zone => 'piece 1m'];
+        $text = "quickblox_application piece {\n$text$more}\n";
+    }
+
     $text = "server {\n$text}\n" if $text =~ /^(?:location|quickblox) /m
         && $text !~ /^ *server \{/m;
 
     my %file = (
         '/etc/nginx/quickblox/auth_secret' => 'jyqGNhbGxkvBTgd',
+        '/etc/nginx/quickblox/password' => 'Canary-Gateway-Pw',
         '/etc/nginx/quickblox/api_key' => 'Canary-Api-Key-92',
         '/etc/nginx/quickblox/cookie_key' => 'c0ffee' . '5eed' x 14 . 'ff',
         '/etc/nginx/quickblox/cookie_key_new' => 'c0ffee' . 'beef' x 14 . 'ff',
@@ -108,6 +130,8 @@ sub http ($t, $text, %opt) {
     $text =~ s{/var/www/web-login\b}{login_page($t)}ge;
     $text =~ s{\bserver api\.quickblox\.com:443;}{server $api;}g;
     $text =~ s{\blisten 443 ssl;}{listen 127.0.0.1:%%PORT_0%% ssl;}g;
+    $text =~ s{\b(listen |proxy_pass http://)127\.0\.0\.1:(\d+)}
+        {${1}127.0.0.1:%%PORT_$2%%}g;
 
     # nginx -t binds, and port 80 may be taken
     $text =~ s{^( *)server \{$}{$1server \{ listen 127.0.0.1:%%PORT_0%%;}mg
