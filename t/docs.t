@@ -1,6 +1,7 @@
 # README.md and docs/ say what the code does: all configurations are good,
 # links lead somewhere, every directive, variable, default and refusal of the
-# code is documented and no other; the recipes do what they promise.
+# code is documented and no other, with an example each; the recipes do what
+# they promise, and the first errors are told as they are logged.
 
 use strict;
 use warnings;
@@ -24,7 +25,13 @@ my %source = map { m{/ngx_http_quickblox_(\w+)\.c$} ? ($1 => Docs::slurp($_))
 
 my @configurations = Docs::configurations();
 
-cmp_ok scalar(@configurations), '>=', 25, 'there are configurations';
+cmp_ok scalar(@configurations), '>=', 75, 'there are configurations';
+
+# Nothing is kept from the test by another word behind its fence.
+is_deeply [map { "$_->{file}:$_->{line}" } grep {
+    $_->{language} eq '' ? $_->{text} !~ /^Syntax: /
+        : $_->{language} ne 'nginx' && $_->{text} =~ /^ *quickblox\w* .*[;{]$/m
+} map { Docs::blocks($_) } Docs::files()], [], 'all configurations are told';
 
 for (@configurations) {
     my ($ok, $said) = $t->test_config(Docs::http($t, $_->{text}),
@@ -40,29 +47,36 @@ for (@configurations) {
 
 # Links
 
-my %anchors;
+my (%anchors, %linked, @links);
 
 for my $file (Docs::files()) {
     my $text = Docs::slurp($file) =~ s/^```.*?^```$//gmsr;
 
-    $anchors{$file} = {map { lc =~ s/[^\w\- ]//gr =~ tr/ /-/r => 1 }
-        $text =~ /^#+ (.+)$/mg};
-
-    for ($text =~ /\]\(([^)]+)\)/g) {
-        next if m{^https://(?:nginx\.org/en/docs|docs\.quickblox\.com)/};
-        push @{$anchors{links}}, [$file, $_];
+    for ($text =~ /^#+ (.+)$/mg) {
+        my $anchor = lc =~ s/[^\w\- ]//gr =~ tr/ /-/r;
+        ok !$anchors{$file}{$anchor}++, "$file: one heading \"$_\"";
     }
+
+    push @links, map { [$file, $_] } $text =~ /\]\(([^)]*)\)/g;
 }
 
 my @broken = grep {
     my ($file, $link) = @$_;
     my ($path, $anchor) = split /#/, $link, 2;
-    my $target = !length $path ? $file
+    my $target = !length($path // '') ? $file
         : $file =~ m{/} ? "docs/$path" =~ s{^docs/\.\./}{}r : $path;
-    !-f $target || defined $anchor && !$anchors{$target}{$anchor};
-} @{delete $anchors{links}};
 
+    $linked{$target} = 1 if $target ne $file;
+
+    $link =~ /^\w+:/
+        ? $link !~ m{^https://(?:[a-z0-9-]+\.)+[a-z]{2,}(?:/[\w./#-]*)?$}
+        : !-e $target || defined $anchor && !$anchors{$target}{$anchor};
+} @links;
+
+cmp_ok scalar(@links), '>=', 150, 'there are links';
 is_deeply \@broken, [], 'no broken links';
+is_deeply [grep { !$linked{$_} } Docs::files()], ['README.md'],
+    'something leads to each page';
 
 my ($fleet) = grep { $_->{heading} eq 'Sizing' }
     Docs::blocks('docs/performance.md');
@@ -92,6 +106,10 @@ for my $block (Docs::blocks('docs/directives.md')) {
     $docs{$name} = {syntax => $syntax, default => $default,
         context => $context};
 }
+
+examples('docs/directives.md', qr/([a-z_]+)/, sub ($name, $text) {
+    return $text =~ /^\s*(?:location [^{]*\{ )?\Q$name\E\b.*[;{]/m;
+});
 
 is_deeply [sort keys %docs], [sort keys %code],
     'all directives of the code are documented, and no other';
@@ -163,6 +181,10 @@ my $variables = Docs::slurp('docs/variables.md');
 is_deeply [$variables =~ /^### \$(\w+)$/mg], [$table =~ /"(\w+)"/g],
     'all variables are documented, and no other';
 
+examples('docs/variables.md', qr/\$(\w+)/, sub ($name, $text) {
+    return $text =~ /\$\Q$name\E\b/;
+});
+
 my ($statuses) = $source{variable} =~ /statuses\[\] = \{(.*?)\};/s;
 is_deeply [$variables =~ /^\| `([A-Z]+)`/mg], [$statuses =~ /"(\w+)"/g],
     'all values of $quickblox_status are documented, and no other';
@@ -206,9 +228,65 @@ is_deeply [grep { $changes !~ /\b\Q$_\E\b/ }
 }
 
 
+# The first errors
+
+my $api = $t->api(tls => 1);
+
+{
+    my $file = 'docs/getting-started.md';
+    my $good = Docs::recipe($file, '4. Configure')
+        =~ s/^quickblox_application chat \{\n/$&api http:\/\/api.quickblox.com;\n/r;
+
+    my %line = map { $_->{heading} => $_->{text} =~ s/\n\z//r }
+        reverse grep { $_->{language} eq 'text' } Docs::blocks($file);
+
+    my $run = sub ($heading, $text, %opt) {
+        my $http = Docs::http($t, $text,
+            api => '127.0.0.1:' . ($opt{port} // $api->port));
+        $t->write(@{$opt{write}}) if $opt{write};
+        my $nginx = $t->nginx($http);
+
+        my $res = $t->get('/api/hello', port => $t->port(8080));
+        my ($said) = map { /: (quickblox .*)/ ? $1 : () }
+            split /\n/, $t->error_log;
+        is $said, $line{$heading}, "$file: $heading" if defined $heading;
+
+        $nginx->stop;
+        return $res;
+    };
+
+    my $res = $run->(undef, $good);
+    is $res->status, 200, "$file: all is well";
+    is $res->header('X-QuickBlox-Status'), 'MISS', "$file: a new session";
+    like $res->body, qr/^the upstream got QB-Token: \w{40}$/,
+        "$file: which the upstream gets";
+
+    $run->('Wrong auth_secret', $good,
+        write => ['auth_secret', "Canary-Wrong-Secret\n"]);
+    $run->('Wrong login or password', $good,
+        write => ['password', "Canary-Wrong-Pw\n"]);
+    $run->('Wrong application_id or auth_key', $good =~ s/ 92;/ 93;/r);
+    $run->('Wrong application_id or auth_key', $good =~ s/GWx5;/GWx6;/r);
+
+    $api->set(host => 'another.example.com');
+    $run->('Wrong host of the API', $good);
+    $api->set(host => '');
+
+    $api->close_port;
+    $run->('The API cannot be reached', $good);
+    $api->open_port;
+
+    $run->('The certificate is not accepted',
+        $good =~ s{http://(?=api)}{https://}r, port => $api->tls_port);
+
+    my ($ok, $said) = $t->test_config($good, module => 0);
+    like $said, qr/\Q$line{'nginx does not know the directive'}\E/,
+        "$file: no module";
+}
+
+
 # Recipes
 
-my $api = $t->api;
 my $backend = $t->backend;
 my ($bob, $alice) = map { $api->session(user_id => $_) } 5, 6;
 
@@ -476,6 +554,25 @@ END
 
 $t->done;
 
+
+# Each section below a heading of a file that matches has a text, and an example
+# that is good in the eyes of a function.
+sub examples ($file, $heading, $good) {
+    my @blocks = grep { $_->{language} eq 'nginx' } Docs::blocks($file);
+    my @sections = split /^#+ (.+)\n/m,
+        Docs::slurp($file) =~ s/^```.*?^```$//gmsr;
+    shift @sections;
+
+    while (my ($title, $text) = splice @sections, 0, 2) {
+        my ($name) = $title =~ /^$heading$/ or next;
+
+        ok scalar(grep { $_->{heading} eq $title && $good->($name, $_->{text}) }
+            @blocks), "$name: an example";
+        cmp_ok length($text =~ s/\s+/ /gr), '>', 25, "$name: a text";
+    }
+
+    return;
+}
 
 # The enumerations of a file: name => [[text, constant], ...]
 sub enums ($text) {
