@@ -185,6 +185,17 @@ examples('docs/variables.md', qr/\$(\w+)/, sub ($name, $text) {
     return $text =~ /\$\Q$name\E\b/;
 });
 
+# Of what is not in the code there is an upstream group.
+my %word = map { $_ => 1 } 'quickblox_api', keys %code, $table =~ /"(\w+)"/g,
+    map { ("quickblox_$_", "quickblox_${_}_bucket") } 'build_info',
+        $source{report} =~ /\{ "(\w+)", "(?:counter|gauge|histogram)"/g;
+
+for my $file (Docs::files()) {
+    is_deeply [grep { !$word{$_} }
+        Docs::slurp($file) =~ /\b(quickblox_\w+)/g], [],
+        "$file: what it speaks of is there";
+}
+
 my ($statuses) = $source{variable} =~ /statuses\[\] = \{(.*?)\};/s;
 is_deeply [$variables =~ /^\| `([A-Z]+)`/mg], [$statuses =~ /"(\w+)"/g],
     'all values of $quickblox_status are documented, and no other';
