@@ -1,5 +1,5 @@
 # make            the module for the nginx that is installed
-# make test       the tests; installs what they need
+# make test       the tests, or those of TESTS; installs what they need
 # make test-long  the same with all that takes long: less than an hour
 # make test-asan  the same under AddressSanitizer and UBSan
 # make test-valgrind
@@ -61,6 +61,7 @@ BENCH_DEPS  = $(RUN_DEPS) perl wrk libnginx-mod-http-lua libnginx-mod-http-js \
               haproxy gnuplot-nox valgrind
 
 PROVE       = prove -j2 --timer
+TESTS       = t/
 
 
 all: $(MODULE)
@@ -186,7 +187,7 @@ test: $(BUILD)/.test-deps $(BUILD)/.node-deps $(BUILD)/promtool $(MODULE) \
 	NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) \
 	    QUICKBLOX_UNITS=$(CURDIR)/$(BUILD)/unit NGINX_PRELOAD="$(NGINX_PRELOAD)" \
 	    QUICKBLOX_PROMTOOL=$(CURDIR)/$(BUILD)/promtool \
-	    $(PROVE) t/
+	    $(PROVE) $(TESTS)
 
 test-long:
 	QUICKBLOX_LONG=1 $(MAKE) test
