@@ -30,7 +30,7 @@ cmp_ok scalar(@configurations), '>=', 75, 'there are configurations';
 # Nothing is kept from the test by another word behind its fence.
 is_deeply [map { "$_->{file}:$_->{line}" } grep {
     $_->{language} eq '' ? $_->{text} !~ /^Syntax: /
-        : $_->{language} ne 'nginx' && $_->{text} =~ /^ *quickblox\w* .*[;{]$/m
+        : $_->{language} !~ /^(?:nginx|perl)$/ && $_->{text} =~ /^ *quickblox\w* .*[;{]$/m
 } map { Docs::blocks($_) } Docs::files()], [], 'all configurations are told';
 
 for (@configurations) {
@@ -42,6 +42,17 @@ for (@configurations) {
 
     like $said, qr/\Anginx: .*syntax is ok\nnginx: .*is successful\n\z/,
         "$_->{file}:$_->{line}: \"$_->{heading}\" is a good configuration";
+}
+
+
+# The test that is shown, as a file of its own.
+{
+    my ($shown) = grep { $_->{language} eq 'perl' }
+        Docs::blocks('docs/contributing.md');
+    my $file = $t->write('shown.t', $shown->{text});
+
+    is scalar(grep { /^ok / } `$^X $file 2>&1`), 5, 'the test that is shown';
+    is $?, 0, 'passes';
 }
 
 
@@ -236,6 +247,34 @@ is_deeply [grep { $changes !~ /\b\Q$_\E\b/ }
     my ($said) = $text =~ /`grpc-status` (.*?), and/;
     is_deeply {reverse $said =~ /(\d+) for (\d+)/g}, \%grpc,
         'so are statuses of gRPC';
+}
+
+
+# Rooms, and what each uses: never round.
+
+{
+    my %uses = map {
+        my $room = $_;
+        ($room => [sort grep { !/^(?:module|$room|status_page)$/ }
+            $source{$room} =~ /^#include "ngx_http_quickblox_(\w+)\.h"/mg]);
+    } keys %source;
+
+    my ($rooms) = Docs::slurp('docs/how-it-works.md') =~ /^## Rooms\n(.*)/ms;
+    my %docs = map { my ($room, $used) = @$_; $room => [$used =~ /(\w+)/g] }
+        map { [/^\| `(\w+)`(?: \(pure\))? \| .* \|(.*)\|$/] }
+        $rooms =~ /^(\| `.*)$/mg;
+
+    is_deeply \%docs, \%uses, 'all rooms are documented, with what they use';
+
+    # Whoever uses none but those that are done is done.
+    my %left = %uses;
+    delete $left{module};
+
+    while (my @done = grep { !grep { $left{$_} } @{$left{$_}} } keys %left) {
+        delete @left{@done};
+    }
+
+    is_deeply [keys %left], [], 'no room uses one that uses it';
 }
 
 
