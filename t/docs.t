@@ -30,7 +30,8 @@ cmp_ok scalar(@configurations), '>=', 75, 'there are configurations';
 # Nothing is kept from the test by another word behind its fence.
 is_deeply [map { "$_->{file}:$_->{line}" } grep {
     $_->{language} eq '' ? $_->{text} !~ /^Syntax: /
-        : $_->{language} !~ /^(?:nginx|perl)$/ && $_->{text} =~ /^ *quickblox\w* .*[;{]$/m
+        : $_->{language} !~ /^(?:nginx|perl)$/
+            && $_->{text} =~ /^ *quickblox\w* .*[;{]$/m
 } map { Docs::blocks($_) } Docs::files()], [], 'all configurations are told';
 
 for (@configurations) {
@@ -285,7 +286,8 @@ my $api = $t->api(tls => 1);
 {
     my $file = 'docs/getting-started.md';
     my $good = Docs::recipe($file, '4. Configure')
-        =~ s/^quickblox_application chat \{\n/$&api http:\/\/api.quickblox.com;\n/r;
+        =~ s{^quickblox_application chat \{\n}
+            {$&api http://api.quickblox.com;\n}r;
 
     my %line = map { $_->{heading} => $_->{text} =~ s/\n\z//r }
         reverse grep { $_->{language} eq 'text' } Docs::blocks($file);
@@ -606,8 +608,8 @@ END
 $t->done;
 
 
-# Each section below a heading of a file that matches has a text, and an example
-# that is good in the eyes of a function.
+# Each section below a heading of a file that matches has a text, and an
+# example that a function likes.
 sub examples ($file, $heading, $good) {
     my @blocks = grep { $_->{language} eq 'nginx' } Docs::blocks($file);
     my @sections = split /^#+ (.+)\n/m,
@@ -617,8 +619,8 @@ sub examples ($file, $heading, $good) {
     while (my ($title, $text) = splice @sections, 0, 2) {
         my ($name) = $title =~ /^$heading$/ or next;
 
-        ok scalar(grep { $_->{heading} eq $title && $good->($name, $_->{text}) }
-            @blocks), "$name: an example";
+        ok scalar(grep { $good->($name, $_->{text}) }
+            grep { $_->{heading} eq $title } @blocks), "$name: an example";
         cmp_ok length($text =~ s/\s+/ /gr), '>', 25, "$name: a text";
     }
 
