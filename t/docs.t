@@ -287,7 +287,7 @@ my $api = $t->api(tls => 1);
     my $file = 'docs/getting-started.md';
     my $good = Docs::recipe($file, '4. Configure')
         =~ s{^quickblox_application chat \{\n}
-            {$&api http://api.quickblox.com;\n}r;
+            {$&api http://api.quickblox.com; connect_timeout 20s;\n}r;
 
     my %line = map { $_->{heading} => $_->{text} =~ s/\n\z//r }
         reverse grep { $_->{language} eq 'text' } Docs::blocks($file);
