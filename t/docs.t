@@ -29,9 +29,8 @@ cmp_ok scalar(@configurations), '>=', 75, 'there are configurations';
 
 # Nothing is kept from the test by another word behind its fence.
 is_deeply [map { "$_->{file}:$_->{line}" } grep {
-    $_->{language} eq '' ? $_->{text} !~ /^Syntax: /
-        : $_->{language} !~ /^(?:nginx|perl)$/
-            && $_->{text} =~ /^ *quickblox\w* .*[;{]$/m
+    $_->{language} !~ /^(?:nginx|perl)$/
+        && $_->{text} =~ /^ *quickblox\w* .*[;{]$/m
 } map { Docs::blocks($_) } Docs::files()], [], 'all configurations are told';
 
 for (@configurations) {
@@ -197,14 +196,15 @@ examples('docs/variables.md', qr/\$(\w+)/, sub ($name, $text) {
     return $text =~ /\$\Q$name\E\b/;
 });
 
-# Of what is not in the code there is an upstream group.
-my %word = map { $_ => 1 } 'quickblox_api', keys %code, $table =~ /"(\w+)"/g,
-    map { ("quickblox_$_", "quickblox_${_}_bucket") } 'build_info',
+# Names that a configuration has of its own are in its block.
+my %word = map { $_ => 1 } keys %code, $table =~ /"(\w+)"/g,
+    map { "quickblox_$_" } 'build_info',
         $source{report} =~ /\{ "(\w+)", "(?:counter|gauge|histogram)"/g;
 
 for my $file (Docs::files()) {
-    is_deeply [grep { !$word{$_} }
-        Docs::slurp($file) =~ /\b(quickblox_\w+)/g], [],
+    my $text = Docs::slurp($file) =~ s/^```.*?^```$//gmsr;
+
+    is_deeply [grep { !$word{$_} } $text =~ /\b(quickblox_\w+)/g], [],
         "$file: what it speaks of is there";
 }
 

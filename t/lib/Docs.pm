@@ -130,8 +130,10 @@ sub http ($t, $text, %opt) {
     $text =~ s{/var/www/web-login\b}{login_page($t)}ge;
     $text =~ s{\bserver api\.quickblox\.com:443;}{server $api;}g;
     $text =~ s{\blisten 443 ssl;}{listen 127.0.0.1:%%PORT_0%% ssl;}g;
-    $text =~ s{\b(listen |proxy_pass http://)127\.0\.0\.1:(\d+)}
-        {${1}127.0.0.1:%%PORT_$2%%}g;
+    $text =~ s{\blisten 127\.0\.0\.1:(\d+);}
+        {listen 127.0.0.1:%%PORT_$1%%;}g;
+    $text =~ s{\bproxy_pass http://127\.0\.0\.1:(\d+)}
+        {proxy_pass http://127.0.0.1:%%PORT_$1%%}g;
 
     # nginx -t binds, and port 80 may be taken
     $text =~ s{^( *)server \{$}{$1server \{ listen 127.0.0.1:%%PORT_0%%;}mg
