@@ -17,6 +17,10 @@ use Carp qw(croak);
 use File::Copy ();
 use Gateway ();
 
+# Where secrets are: in files, in a container, in a service of systemd.
+my $SECRETS = qr{/etc/nginx/quickblox/|/run/secrets/quickblox_
+    |/run/credentials/nginx\.service/quickblox_}x;
+
 sub files { return ('README.md', sort glob 'docs/*.md') }
 
 sub slurp ($file) {
@@ -110,17 +114,18 @@ sub http ($t, $text, %opt) {
         && $text !~ /^ *server \{/m;
 
     my %file = (
-        '/etc/nginx/quickblox/auth_secret' => 'jyqGNhbGxkvBTgd',
-        '/etc/nginx/quickblox/password' => 'Canary-Gateway-Pw',
-        '/etc/nginx/quickblox/api_key' => 'Canary-Api-Key-92',
-        '/etc/nginx/quickblox/cookie_key' => 'c0ffee' . '5eed' x 14 . 'ff',
-        '/etc/nginx/quickblox/cookie_key_new' => 'c0ffee' . 'beef' x 14 . 'ff',
+        auth_secret => 'jyqGNhbGxkvBTgd',
+        support_auth_secret => 'Canary-Secret-93',
+        password => 'Canary-Gateway-Pw',
+        api_key => 'Canary-Api-Key-92',
+        cookie_key => 'c0ffee' . '5eed' x 14 . 'ff',
+        cookie_key_new => 'c0ffee' . 'beef' x 14 . 'ff',
     );
 
     for my $name (sort keys %file) {
-        my $path = $t->write($name =~ s/.*\///r, "$file{$name}\n");
+        my $path = $t->write($name, "$file{$name}\n");
         chmod 0600, $path;
-        $text =~ s/\Q$name\E\b/$path/g;
+        $text =~ s{$SECRETS$name\b}{$path}g;
     }
 
     $text =~ s{/etc/nginx/gateway\.pem}{%%CERT%%}g;
@@ -130,7 +135,7 @@ sub http ($t, $text, %opt) {
     $text =~ s{/var/www/web-login\b}{login_page($t)}ge;
     $text =~ s{\bserver api\.quickblox\.com:443;}{server $api;}g;
     $text =~ s{\blisten 443 ssl;}{listen 127.0.0.1:%%PORT_0%% ssl;}g;
-    $text =~ s{\blisten 127\.0\.0\.1:(\d+);}
+    $text =~ s{\blisten (?:127\.0\.0\.1:)?(\d+);}
         {listen 127.0.0.1:%%PORT_$1%%;}g;
     $text =~ s{\bproxy_pass http://127\.0\.0\.1:(\d+)}
         {proxy_pass http://127.0.0.1:%%PORT_$1%%}g;
@@ -143,7 +148,7 @@ sub http ($t, $text, %opt) {
     $text = "access_log off;\n$text" if $text =~ /^ +access_log /m;
 
     $text = "upstream backend { server $backend; }\n$text"
-        if $text =~ m{http://backend;};
+        if $text =~ m{http://backend\b};
 
     $text = "upstream api.quickblox.com { server $api; }\n$text"
         if $text !~ /^upstream quickblox_api/m;
