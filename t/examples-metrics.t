@@ -1,6 +1,6 @@
-# The dashboard of examples/grafana and the alerts of examples/prometheus: what
-# they name is what "quickblox_status" tells, each metric is shown, and promtool
-# has nothing to say.
+# The dashboard of examples/grafana and the alerts of examples/prometheus:
+# what they name is what "quickblox_status" tells, each metric is shown, and
+# promtool has nothing to say.
 
 use strict;
 use warnings;

@@ -170,4 +170,20 @@ END
     return $text;
 }
 
+# The variables of the environment that the configurations name.
+sub env ($t) {
+    return (QUICKBLOX_AUTH_KEY => 'wJHd4cQSxpQGWx5',
+        QUICKBLOX_LOGIN => 'gateway', QUICKBLOX_PASSWORD =>
+        'Canary-Gateway-Pw', SSL_CERT_FILE => $t->ca);
+}
+
+# What "nginx -t" says of http(), but that the name of the API is that of an
+# upstream group, as it is here alone.
+sub said ($t, $text) {
+    my ($ok, $said) = $t->test_config($text, env => {env($t)});
+
+    return $said =~
+        s/^.*\[warn\] .*"api" of .*"api\.quickblox\.com".*\n//mgr;
+}
+
 1;
