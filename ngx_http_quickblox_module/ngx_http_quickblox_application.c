@@ -939,6 +939,15 @@ ngx_http_quickblox_application_getenv(ngx_conf_t *cf, ngx_command_t *cmd,
 
     p = getenv((char *) name->data);
 
+    /*
+     * "nginx -s" reads it all to find the process id, and has the environment
+     * of whoever types it: any value will do
+     */
+
+    if (p == NULL && ngx_process == NGX_PROCESS_SIGNALLER) {
+        p = "-";
+    }
+
     if (p == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\": environment variable \"%V\" is not set",

@@ -929,6 +929,22 @@ sub shown {
     ok $nginx->reload, "env: survives a reload without nginx's \"env\"";
     is shown(), '200', 'and is the same: no login';
 
+    # Typed where the variable is not set.
+    {
+        local $nginx->{env} = {QUICKBLOX_PASSWORD => undef};
+        my @old = $nginx->workers;
+        my ($ok, $said) = $nginx->test('-s', 'reload');
+        ok $ok, 'env: "nginx -s" does without' or diag $said;
+        $t->wait_for(sub {
+            my %now = map { $_ => 1 } $nginx->workers;
+            return %now && !grep { $now{$_} } @old;
+        }, 'new workers');
+        is shown(), '200', 'and nginx keeps what it has';
+        ($ok, $said) = $nginx->test;
+        like $said, qr/"QUICKBLOX_PASSWORD" is not set/,
+            '"nginx -t" does not';
+    }
+
     # Wrong now: the API says so.
     $t->write('auth_secret', "${canary}File\n");
     ok $nginx->reload, 'a secret file has changed';
