@@ -1,6 +1,6 @@
 # Each folder of examples/ is a good configuration and does what it promises,
-# with nothing but addresses and files replaced; a recipe that has a folder
-# shows lines of it.
+# with nothing but addresses and files replaced (T18, T52, T61); a recipe that
+# has a folder shows lines of it.
 
 use strict;
 use warnings;
@@ -161,10 +161,10 @@ sub cache ($name, $nginx) {
     };
 
     is_deeply [map { $seen->('/api/a', $_) } $bob, $alice, $bob, $alice],
-        [$bob, $alice, $bob, $alice], "$name: tells users apart";
-    is $backend->hits('/api/a'), 2, "$name: and is one";
+        [$bob, $alice, $bob, $alice], "T18: $name: tells users apart";
+    is $backend->hits('/api/a'), 2, "T18: $name: and is one";
     $seen->('/api/mine/a', $bob) for 1 .. 2;
-    is $backend->hits('/api/mine/a'), 2, "$name: or none";
+    is $backend->hits('/api/mine/a'), 2, "T18: $name: or none";
     is $t->get('/api/a', ssl => 1)->status, 401, "$name: not for everybody";
 
     return;
@@ -219,23 +219,24 @@ sub downloads ($name, $nginx) {
         ssl => 1);
 
     is $res->json->{uri}, '/blobs/1?field_name=file',
-        "$name: no token for the upstream's log";
-    is $res->json->{token}, $bob, "$name: but in the header";
-    is $res->header('Referrer-Policy'), 'no-referrer', "$name: no Referer";
+        "T61: $name: no token for the upstream's log";
+    is $res->json->{token}, $bob, "T61: $name: but in the header";
+    is $res->header('Referrer-Policy'), 'no-referrer',
+        "T61: $name: no Referer";
 
     my $unknown = 'Canary-unknown-token';
     $t->secret($unknown, $bob);
     is $t->get("/blobs/1?token=$unknown", ssl => 1)->status, 401,
-        "$name: refused";
+        "T61: $name: refused";
     $backend->close_port;
     is $t->get("/blobs/1?token=$bob", ssl => 1)->status, 502,
-        "$name: no upstream";
+        "T61: $name: no upstream";
     $backend->open_port;
     $nginx->stop;
 
     is_deeply [$t->read("$nginx->{name}/logs/access.log")
         =~ /"(GET .*?)" (\d+)/g], ['GET /blobs/1', 200, 'GET /blobs/1', 401,
-        'GET /blobs/1', 502], "$name: the access log";
+        'GET /blobs/1', 502], "T61: $name: the access log";
 
     return;
 }
@@ -290,9 +291,9 @@ sub rate_limit ($name, $nginx) {
     my @clients = map { $t->client(ssl => 1) } 1 .. 30;
     $_->start(path => '/api/a', token => $bob) for @clients;
     $api{$_->finish->status}++ for @clients;
-    cmp_ok $api{429} // 0, '>=', 1, "$name: requests with one token";
+    cmp_ok $api{429} // 0, '>=', 1, "T52: $name: requests with one token";
     is $t->get('/api/a', token => $alice, ssl => 1)->status, 200,
-        "$name: and not another's";
+        "T52: $name: and not another's";
 
     is $t->get('/service/a', ssl => 1, headers => [['Authorization',
         'Basic ' . encode_base64('bob:Canary-Bob-Pw', '')]])->status, 200,
@@ -417,15 +418,21 @@ sub user_header ($name, $nginx) {
 # browser.t has the page itself.
 sub web_login ($name, $nginx) {
     my $login = $t->post('/login', $bob_logs_in, @json, ssl => 1);
-    my ($cookie) = $login->header('Set-Cookie') =~ /^([^;]+)/;
+    my ($cookie, $attributes)
+        = $login->header('Set-Cookie') =~ /^(__Host-[^;]+)(.*)/;
     my $get = sub ($path) {
-        return $t->get($path, ssl => 1, headers => [['Cookie', $cookie]]);
+        return $t->get($path, ssl => 1,
+            headers => [['Cookie', "a=1; $cookie; b=2"]]);
     };
 
+    is $attributes, '; Secure; HttpOnly; SameSite=Lax; Path=/',
+        "$name: a cookie";
     like $get->('/')->body, qr/<form/, "$name: the page";
     is $get->('/me')->json->{session}{user_id}, 5, "$name: who am I";
     is_deeply [got($get->('/api/a'), 'X-User-Id')], [5], "$name: the API";
-    is_deeply [got($get->('/api/a'), 'Cookie')], [], "$name: gets no cookie";
+    is user_of($get->('/api/a')->json->{token}), 5, "$name: gets the token";
+    is_deeply [got($get->('/api/a'), 'Cookie')], ['a=1; b=2'],
+        "$name: and not the cookie";
     is $t->post('/logout', '', ssl => 1, headers => [['Cookie', $cookie]])
         ->status, 200, "$name: logout";
     is $get->('/api/a')->status, 401, "$name: and no more";
