@@ -14,6 +14,10 @@
 #                 instructions of a request, by callgrind
 # make run        nginx with the module, a login page, a backend and a stand-in
 #                 API
+# make install    the module to where nginx looks for it, and its manual page;
+#                 DESTDIR, MANDIR
+# make deb        the same as a package of Debian's: build/*.deb
+# make clean      removes what was built; make help prints this
 
 NGINX       = /usr/sbin/nginx
 NGINX_SRC   = /usr/share/nginx/src
@@ -57,6 +61,7 @@ FUZZ_DEPS   = clang libclang-rt-dev
 LINT_DEPS   = clang clang-tidy cppcheck
 
 VALGRIND_DEPS = valgrind libc6-dbg
+DEB_DEPS    = build-essential debhelper nginx nginx-dev libcjson-dev libssl-dev
 BENCH_DEPS  = $(RUN_DEPS) perl wrk libnginx-mod-http-lua libnginx-mod-http-js \
               haproxy gnuplot-nox valgrind
 
@@ -173,6 +178,9 @@ $(BUILD)/promtool: | $(BUILD)/.test-deps
 
 $(BUILD)/.bench-deps:
 	@$(call install-deps,$(BENCH_DEPS))
+
+$(BUILD)/.deb-deps:
+	@$(call install-deps,$(DEB_DEPS))
 
 # a machine may have a Node.js that is no package
 
@@ -322,8 +330,40 @@ bench-instructions: $(BUILD)/.bench-deps $(MODULE) $(BENCH)
 run: $(BUILD)/.run-deps $(MODULE)
 	@NGINX=$(NGINX) QUICKBLOX_MODULE=$(CURDIR)/$(MODULE) t/run
 
+# nginx that was not told where its modules are has them below its prefix
+
+MANUAL      = man/ngx_http_quickblox_module.7
+MANDIR      = /usr/local/share/man
+nginx-told  = $(patsubst --$(1)=%,%, \
+              $(filter --$(1)=%, $(shell $(NGINX) -V 2>&1)))
+MODULES_DIR = $(or $(call nginx-told,modules-path), \
+              $(or $(call nginx-told,prefix),/usr/local/nginx)/modules)
+
+install: $(MODULE)
+	install -D -m 644 -t $(DESTDIR)$(MODULES_DIR) $(MODULE)
+	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man7 $(MANUAL)
+
+# in a copy, as debhelper writes into the tree that it builds; not below
+# build/, whose path may be one that nginx's configure mangles
+
+DEB         = $(BUILD)/libnginx-mod-http-quickblox
+DEB_FILES   = config debian docs examples man ngx_http_quickblox_module \
+              CHANGES README.md
+
+deb: $(BUILD)/.deb-deps
+	@dir=$$(mktemp -d /tmp/quickblox-XXXXXXXX) \
+	&& trap "rm -rf $$dir" EXIT && trap 'exit 1' INT TERM \
+	&& mkdir $$dir/module && cp -a $(DEB_FILES) $$dir/module \
+	&& { (cd $$dir/module && dpkg-buildpackage -b -us -uc) > $$dir/log 2>&1 \
+	    || { cat $$dir/log; exit 1; }; } \
+	&& rm -f $(DEB)_*.deb $(DEB)-dbgsym_*.deb && cp $$dir/*.deb $(BUILD) \
+	&& ls $(DEB)_*.deb
+
 clean:
 	rm -rf $(BUILD)
 
+help:
+	@sed '/^#/!Q; s/^# //' Makefile
+
 .PHONY: all test test-long test-asan test-valgrind test-debug coverage lint \
-        fuzz fuzz-targets bench bench-instructions run clean
+        fuzz fuzz-targets bench bench-instructions run install deb clean help
