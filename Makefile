@@ -17,6 +17,7 @@
 # make install    the module to where nginx looks for it, and its manual page;
 #                 DESTDIR, MANDIR
 # make deb        the same as a package of Debian's: build/*.deb
+# make deb-try    looks at the package, and at its life in a clean Debian
 # make clean      removes what was built; make help prints this
 
 NGINX       = /usr/sbin/nginx
@@ -62,6 +63,7 @@ LINT_DEPS   = clang clang-tidy cppcheck
 
 VALGRIND_DEPS = valgrind libc6-dbg
 DEB_DEPS    = build-essential debhelper nginx nginx-dev libcjson-dev libssl-dev
+TRY_DEPS    = $(RUN_DEPS) perl lintian man-db debootstrap
 BENCH_DEPS  = $(RUN_DEPS) perl wrk libnginx-mod-http-lua libnginx-mod-http-js \
               haproxy gnuplot-nox valgrind
 
@@ -182,6 +184,9 @@ $(BUILD)/.bench-deps:
 $(BUILD)/.deb-deps:
 	@$(call install-deps,$(DEB_DEPS))
 
+$(BUILD)/.try-deps:
+	@$(call install-deps,$(TRY_DEPS))
+
 # a machine may have a Node.js that is no package
 
 $(BUILD)/.node-deps: package.json package-lock.json
@@ -286,8 +291,8 @@ LINT_H      = $(wildcard $(addsuffix /*.h, $(LINT_DIRS)))
 
 LINT_SECRET = \<(ngx_)?(mem|str)[a-z]*cmp\([^";]*\<(token|secret|password|digest)\>
 
-LINT_TEXT   = $(LINT_C) $(LINT_H) .ci/run fuzz/library.pl t/quickblox-api \
-              t/run $(wildcard t/*.t t/lib/*.pm t/lib/*/*.pm)
+LINT_TEXT   = $(LINT_C) $(LINT_H) .ci/run fuzz/library.pl t/deb \
+              t/quickblox-api t/run $(wildcard t/*.t t/lib/*.pm t/lib/*/*.pm)
 
 lint: $(patsubst %.c, $(BUILD)/lint/%, $(LINT_C)) $(BUILD)/.lint-deps
 	@cppcheck --quiet --error-exitcode=1 --suppressions-list=.cppcheck \
@@ -359,6 +364,13 @@ deb: $(BUILD)/.deb-deps
 	&& rm -f $(DEB)_*.deb $(DEB)-dbgsym_*.deb && cp $$dir/*.deb $(BUILD) \
 	&& ls $(DEB)_*.deb
 
+# as root or with sudo; the shell waits for what has lost its parent
+
+deb-try: deb $(BUILD)/.try-deps
+	lintian --allow-root --fail-on error,warning $(DEB)*.deb
+	@sudo=; [ $$(id -u) = 0 ] || sudo=sudo; $$sudo unshare --mount --pid \
+	    --fork --kill-child --mount-proc sh -c 't/deb $(DEB)_*.deb; exit'
+
 clean:
 	rm -rf $(BUILD)
 
@@ -366,4 +378,5 @@ help:
 	@sed '/^#/!Q; s/^# //' Makefile
 
 .PHONY: all test test-long test-asan test-valgrind test-debug coverage lint \
-        fuzz fuzz-targets bench bench-instructions run install deb clean help
+        fuzz fuzz-targets bench bench-instructions run install deb deb-try \
+        clean help
