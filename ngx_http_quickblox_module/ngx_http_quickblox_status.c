@@ -5,6 +5,10 @@
 #include "ngx_http_quickblox_zone.h"
 
 
+/* ms, any will do */
+#define NGX_HTTP_QUICKBLOX_STATUS_TIMER  1000
+
+
 typedef struct {
     ngx_http_request_t           *request;
     ngx_http_quickblox_format_e   format;
@@ -82,6 +86,10 @@ ngx_http_quickblox_status_cleanup(void *data)
 
     if (st->event.posted) {
         ngx_delete_posted_event(&st->event);
+    }
+
+    if (st->event.timer_set) {
+        ngx_del_timer(&st->event);
     }
 }
 
@@ -245,7 +253,10 @@ ngx_http_quickblox_status_next(ngx_event_t *ev)
 }
 
 
-/* a piece of a zone in each turn of the event loop, which others wait for */
+/*
+ * A piece of a zone in each turn of the event loop, which others wait for.
+ * The timer is for a worker that ends: it waits for nothing else.
+ */
 
 static void
 ngx_http_quickblox_status_count(ngx_http_quickblox_status_t *st)
@@ -261,12 +272,21 @@ ngx_http_quickblox_status_count(ngx_http_quickblox_status_t *st)
                                            &report->zones[st->zone]);
 
         if (rc == NGX_AGAIN) {
+
+            if (!st->event.timer_set) {
+                ngx_add_timer(&st->event, NGX_HTTP_QUICKBLOX_STATUS_TIMER);
+            }
+
             ngx_post_event(&st->event, &ngx_posted_next_events);
             return;
         }
 
         st->zone++;
         st->set = 0;
+    }
+
+    if (st->event.timer_set) {
+        ngx_del_timer(&st->event);
     }
 
     rc = ngx_http_quickblox_status_send(st->request, st);

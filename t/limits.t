@@ -274,7 +274,8 @@ for my $case (
     is_deeply \%asked, {map { $_ => 1 } @tokens[0 .. 23, 28]},
         "$name: one call for each, none for who has gone away";
 
-    my @lines = $nginx->error_log =~ /^.*\[(?!info|debug).*quickblox(?!_).*$/mg;
+    my @lines = $nginx->error_log
+        =~ /^.*\[(?!info|debug).*quickblox(?!_).*$/mg;
     is @lines, 1, "$name: the log tells of it once";
     like $lines[0], qr/\[warn\].* "\w+": 16 API calls are under way, /,
         'and of what it is';

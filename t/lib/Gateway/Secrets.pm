@@ -35,7 +35,7 @@ my $RECORDS = qr{
 
 # And of its "auth_basic", which compares passwords, and of what it leaves in
 # the environment of a new binary.
-my $FOREIGN = qr/rc: -?\d+ user: "|env: /;
+my $FOREIGN = qr/rc: -?\d+ user: "|encrypted: "|env: /;
 
 # By name, in the block of an application; a value may be in quotes.
 my $DIRECTIVE = qr{
