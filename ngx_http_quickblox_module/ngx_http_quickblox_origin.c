@@ -171,6 +171,13 @@ ngx_http_quickblox_origin_self(ngx_http_request_t *r, ngx_str_t *origin)
     if (r->headers_in.host) {
         self = r->headers_in.host->value;
 
+    } else if (r->host_start) {
+
+        /* HTTP/3 has no Host made of ":authority", "server" has no port */
+
+        self.data = r->host_start;
+        self.len = r->host_end - r->host_start;
+
     } else {
         self = r->headers_in.server;
     }

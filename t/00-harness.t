@@ -263,7 +263,10 @@ END
     ok !-d $bad->dir, 'the directory is removed';
 }
 
-{
+SKIP: {
+    skip 'this nginx has no debug logs', 3
+        if !Gateway::Nginx::has('--with-debug');
+
     # At level debug nginx writes down all headers itself.
     my $debug = Gateway->new;
     $debug->nginx(<<'END', module => 0, level => 'debug');

@@ -147,7 +147,7 @@ my @reaches = grep { $target{$_} =~ /proxy_pass TOLD|keepalive|hashed/
 $t->blackhole;
 $t->closed_port;
 
-my $has_slice = `@{[Gateway::Nginx::binary()]} -V 2>&1` =~ /slice_module/;
+my $has_slice = Gateway::Nginx::has('--with-http_slice_module');
 delete $target{sliced} if !$has_slice;
 @reaches = grep { $target{$_} } @reaches;
 

@@ -13,7 +13,8 @@ async function run(scenario) {
     // Whoever started this may have gone without saying so.
     process.stdin.on('end', () => process.exit(1)).resume();
 
-    const browser = settings.chromium && await launch(settings.chromium);
+    const browser = settings.chromium
+        && await launch(settings.chromium, settings.quic);
     const seen = await scenario(browser, settings);
 
     await browser?.close();
@@ -21,9 +22,13 @@ async function run(scenario) {
     process.exit(0);
 }
 
-const launch = path => chromium.launch({
+// quic: {origin, key} of the server that is asked over HTTP/3 alone; without
+// nobody is.
+const launch = (path, quic) => chromium.launch({
     executablePath: path,
-    args: ['--disable-quic', '--disable-background-networking',
+    args: [...quic ? [`--origin-to-force-quic-on=${quic.origin}`,
+        `--ignore-certificate-errors-spki-list=${quic.key}`]
+        : ['--disable-quic'], '--disable-background-networking',
         '--disable-component-update', '--disable-sync',
         '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1']
 });

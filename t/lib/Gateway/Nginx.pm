@@ -33,6 +33,9 @@ my $binary = $ENV{NGINX} // '/usr/sbin/nginx';
 
 sub binary { return $binary }
 
+# Whether it was configured with an option.
+sub has ($option) { return `$binary -V 2>&1` =~ /\Q$option\E\b/ }
+
 sub dir ($self) { return $self->{dir} }
 
 sub configure ($self, $http) {
