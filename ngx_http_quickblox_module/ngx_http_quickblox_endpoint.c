@@ -421,7 +421,11 @@ ngx_http_quickblox_endpoint_drop_body(ngx_http_request_t *r)
 
     size = r->header_in->last - r->header_in->pos;
 
-    if (length > 0 && size >= length) {
+    /* what HTTP/3 has brought are frames of this request alone */
+
+    if (length > 0 && size >= length
+        && r->http_version < NGX_HTTP_VERSION_20)
+    {
         size = length;
 
     } else {
