@@ -8,6 +8,8 @@
 # make coverage   what the tests run of the module, which must be nearly all
 # make lint       the analysers of gcc and clang, clang-tidy, cppcheck; says
 #                 nothing but what it finds
+# make builds     other nginxes from the whole source at NGINX_SRC, each
+#                 with the module, by gcc or clang, and a few tests
 # make fuzz       each fuzz target for FUZZ_SECONDS, under both sanitizers
 # make bench      CPU time of a request by the side of what else does the job
 # make bench-instructions
@@ -19,10 +21,19 @@
 # make deb        the same as a package of Debian's: build/*.deb
 # make deb-try    looks at the package, and at its life in a clean Debian
 # make clean      removes what was built; make help prints this
+#
+# For another nginx than the one that is installed, give its program as NGINX,
+# its source as NGINX_SRC and, so that both can be built, a directory as BUILD:
+#
+#     make test NGINX=/path/objs/nginx NGINX_SRC=/path BUILD=build/other
+#
+# OPTIONS are those that it was configured with, if --with-compat is not one.
 
 NGINX       = /usr/sbin/nginx
 NGINX_SRC   = /usr/share/nginx/src
 BUILD       = build
+OPTIONS     =
+ADD         = --add-dynamic-module
 
 CC          = cc
 # -Wno-unused-parameter as nginx has it: callbacks do not need all they get
@@ -59,6 +70,7 @@ RUN_DEPS    = libmojolicious-perl libio-socket-ssl-perl openssl curl
 TEST_DEPS   = $(RUN_DEPS) perl nghttp2-client faketime uwsgi-core \
               uwsgi-plugin-psgi python3-grpcio chromium
 FUZZ_DEPS   = clang libclang-rt-dev
+BUILDS_DEPS = clang libpcre2-dev $(RUN_DEPS) perl nghttp2-client
 LINT_DEPS   = clang clang-tidy cppcheck
 
 VALGRIND_DEPS = valgrind libc6-dbg
@@ -88,14 +100,20 @@ $(BUILD)/nginx/objs/Makefile: config $(PAGE) $(BUILD)/.build-deps
 	ln -s $(NGINX_SRC)/auto $(NGINX_SRC)/src $(BUILD)/nginx
 	ln -s $$(ls $(NGINX_SRC)/configure 2>/dev/null || echo auto/configure) \
 	    $(BUILD)/nginx/configure
-	cd $(BUILD)/nginx && NGX_CONF_FLAGS="--with-compat \
-	    --with-http_ssl_module --with-http_v2_module --with-threads"; \
-	if [ -f $(NGINX_SRC)/conf_flags ]; then \
+	cd $(BUILD)/nginx && NGX_CONF_FLAGS="$(OPTIONS)"; \
+	if [ -z "$$NGX_CONF_FLAGS" ]; then NGX_CONF_FLAGS="--with-compat \
+	    --with-http_ssl_module --with-http_v2_module --with-threads"; fi; \
+	if [ -z "$(OPTIONS)" ] && [ -f $(NGINX_SRC)/conf_flags ]; then \
 	    eval "$$(sed 's/=(/="/; s/)$$/"/' $(NGINX_SRC)/conf_flags)"; fi; \
 	./configure $$NGX_CONF_FLAGS --with-cc="$(CC)" \
 	    --with-cc-opt="$(CFLAGS) $(WARNINGS) -fPIC" \
-	    --add-dynamic-module=quickblox > configure.log \
+	    $(ADD)=quickblox > configure.log \
 	    || { cat configure.log; exit 1; }
+
+# nginx itself, which only t/builds wants
+
+$(BUILD)/nginx/objs/nginx: $(BUILD)/nginx/objs/Makefile $(SOURCES)
+	$(MAKE) -s -C $(BUILD)/nginx -f objs/Makefile binary
 
 $(BUILD)/unit/%_test: t/unit/%_test.c t/unit/unit.h $(SOURCES) \
     $(BUILD)/nginx/objs/Makefile
@@ -164,6 +182,9 @@ $(BUILD)/.valgrind-deps:
 
 $(BUILD)/.fuzz-deps:
 	@$(call install-deps,$(FUZZ_DEPS))
+
+$(BUILD)/.builds-deps:
+	@$(call install-deps,$(BUILDS_DEPS))
 
 $(BUILD)/.lint-deps: Makefile
 	@$(call install-deps,$(LINT_DEPS))
@@ -235,6 +256,9 @@ test-valgrind: $(BUILD)/.valgrind-deps
 
 test-debug:
 	QUICKBLOX_DEBUG=1 $(MAKE) test
+
+builds: $(BUILD)/.build-deps $(BUILD)/.builds-deps
+	BUILD=$(BUILD)/builds t/builds $(NGINX_SRC)
 
 # libFuzzer's targets, two at a time with -j2: what they find is in build/fuzz,
 # and in its corpus what has led to new code
@@ -375,8 +399,8 @@ clean:
 	rm -rf $(BUILD)
 
 help:
-	@sed '/^#/!Q; s/^# //' Makefile
+	@sed '/^#/!Q; s/^# \{0,1\}//' Makefile
 
 .PHONY: all test test-long test-asan test-valgrind test-debug coverage lint \
-        fuzz fuzz-targets bench bench-instructions run install deb deb-try \
-        clean help
+        builds fuzz fuzz-targets bench bench-instructions run install deb \
+        deb-try clean help
