@@ -56,8 +56,10 @@ sub told ($nginx, $application, $name, %expected) {
     my %lines;
 
     for (split /\n/, $nginx->error_log) {
-        push @{$lines{$1}}, $_
-            if /\[((?!debug)\w+)\][^"]* quickblox (?:application )?"$application": /;
+        push @{$lines{$1}}, $_ if m{
+            \[((?!debug)\w+)\] [^"]*
+            [ ]quickblox[ ](?:application[ ])?"$application":[ ]
+        }x;
     }
 
     note map { "$_\n" } grep { !/\[info\]/ } map { @$_ } values %lines;

@@ -497,4 +497,47 @@ for my $format (qw(json prometheus html)) {
         for grep { ref } $api->sessions;
 }
 
+
+# A worker that is to end while it counts
+
+$nginx->stop;
+$nginx = $t->nginx(<<'END', workers => 1);
+quickblox_application large {
+    api %%API%%;
+    application_id 92;
+    zone large 128m;
+}
+
+server {
+    listen 127.0.0.1:%%PORT_0%%;
+
+    location = /status {
+        quickblox large;
+        quickblox_status json;
+    }
+    location / {
+        return 204;
+    }
+}
+END
+
+my $whole = 0;
+
+for (1 .. 10) {
+    my ($worker) = $nginx->workers;
+    my $client = $t->client;
+
+    $client->start(path => '/', keepalive => 1)->finish;
+    $client->start(path => '/status');
+    kill QUIT => $worker;
+
+    # It may have closed the connection before it saw the request.
+    $whole++ if $client->finish->json;
+
+    $t->wait_for(sub { (($nginx->workers)[0] // $worker) != $worker },
+        'another worker');
+}
+
+cmp_ok $whole, '>', 0, "it counts to the end: $whole of 10";
+
 $t->done;
