@@ -294,7 +294,7 @@ my $api = $t->api(tls => 1);
 
         my $res = $t->get('/api/hello', port => $t->port(8080));
         my ($said) = map { /: (quickblox .*)/ ? $1 : () }
-            split /\n/, $t->error_log;
+            grep { !/\[debug\]/ } split /\n/, $t->error_log;
         like $said, qr/^\Q$line{$heading}\E(?!\w)/, "$file: $heading"
             if defined $heading;
 
