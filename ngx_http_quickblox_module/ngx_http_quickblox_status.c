@@ -20,7 +20,7 @@ typedef struct {
 } ngx_http_quickblox_status_t;
 
 
-static void ngx_http_quickblox_status_cleanup(void *data);
+static void ngx_http_quickblox_status_stop(void *data);
 static ngx_http_quickblox_format_e ngx_http_quickblox_status_format(
     ngx_http_request_t *r, ngx_http_quickblox_loc_conf_t *conf);
 static ngx_int_t ngx_http_quickblox_status_collect(ngx_http_request_t *r,
@@ -61,7 +61,7 @@ ngx_http_quickblox_status_begin(ngx_http_request_t *r,
     st = cln->data;
     ngx_memzero(st, sizeof(ngx_http_quickblox_status_t));
 
-    cln->handler = ngx_http_quickblox_status_cleanup;
+    cln->handler = ngx_http_quickblox_status_stop;
 
     st->request = r;
     st->format = ngx_http_quickblox_status_format(r, ctx->conf);
@@ -79,8 +79,10 @@ ngx_http_quickblox_status_begin(ngx_http_request_t *r,
 }
 
 
+/* no turn is to come: all is counted, or the request has ended */
+
 static void
-ngx_http_quickblox_status_cleanup(void *data)
+ngx_http_quickblox_status_stop(void *data)
 {
     ngx_http_quickblox_status_t *st = data;
 
@@ -285,9 +287,7 @@ ngx_http_quickblox_status_count(ngx_http_quickblox_status_t *st)
         st->set = 0;
     }
 
-    if (st->event.timer_set) {
-        ngx_del_timer(&st->event);
-    }
+    ngx_http_quickblox_status_stop(st);
 
     rc = ngx_http_quickblox_status_send(st->request, st);
 
