@@ -531,13 +531,16 @@ for (1 .. 10) {
     $client->start(path => '/status');
     kill QUIT => $worker;
 
-    # It may have closed the connection before it saw the request.
-    $whole++ if $client->finish->json;
+    # It may have closed the connection before it saw the request; if it
+    # did see it, then an answer that is lost is an [alert] of nginx's.
+    my $res = $client->finish;
+    $whole++ if $res->json;
+    ok $res->json || !length $res->raw, 'a whole answer, or none at all';
 
     $t->wait_for(sub { (($nginx->workers)[0] // $worker) != $worker },
         'another worker');
 }
 
-cmp_ok $whole, '>', 0, "it counts to the end: $whole of 10";
+note "it counted to the end: $whole of 10";
 
 $t->done;
